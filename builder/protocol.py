@@ -1,0 +1,91 @@
+"""Words that the builder and the daemon share. Stdlib only; the daemon imports this file, never the reverse.
+
+All calls are JSON over HTTP/1.1 to ``SCALEMESH_URL`` (``http(s)://host[:port]`` or ``unix:/path/to/socket``) with
+``Authorization: Bearer <token>``. Every call may be repeated. Answers besides 2xx are problem+json
+(``{"title", "detail", "fix", "code"}``):
+
+    401 the token is no token of ours, or it has expired            -> give up, exit 3
+    409 (claim) another builder holds this attempt                  -> give up, exit 3
+    410 this attempt is over: newer attempt, cancelled, finished    -> give up, exit 3
+    422 what was said is refused, the deployment fails with it      -> give up, exit 1
+    400, 413 a bug or an over-size call                             -> give up, exit 1
+    anything else, or no answer                                     -> again, with back-off, up to GIVE_UP_S
+
+POST /build/v1/claim          {"nonce": str} -> a Claim (below)
+POST /build/v1/lines          {"seq": int from 1, "lines": [[at_ms, stream, step, text], ...]} -> {"next": int}
+POST /build/v1/heartbeat      {"facts"?: Facts} -> {"cancel": bool}
+POST /build/v1/blobs          {"digests": [{"sha256": str, "size": int}, ...]} (up to MAX_DIGESTS)
+                              -> {"missing": [{"sha256": str, "put": {"url": str, "headers": {}}}, ...]}
+                              a url that starts with "/" is on SCALEMESH_URL itself, sent with the same token
+PUT  /build/v1/blobs/<sha256> the bytes, with Content-Length -> 204
+GET  /build/v1/source/<sha256> one file of an uploaded source -> the bytes
+GET  /build/v1/cache/<key>    -> the bytes, or 404
+PUT  /build/v1/cache/<key>    the bytes -> 204
+POST /build/v1/finish         a Success or a Failure -> {"state": str}; repeats answer the same
+
+Claim = {"deployment": str, "attempt": int,
+  "source": {"kind": "git", "url": str, "branch": str | null, "commit": str | null,
+             "credentials": {"username": str, "password": str} | null,
+             "allow": ["https", "ssh", ...], "file_root": str | null}
+          | {"kind": "upload", "files": [[path, sha256, size, is_executable], ...]},
+  "settings": {"root_directory": str, "framework": str | null, "install_command": str | null,
+               "build_command": str | null, "output_directory": str | null, "node_version": str | null},
+  "env": {name: value},          for user commands; its values are masked in lines (see masking)
+  "public_env": {name: value},   for user commands; not secret, not masked (CI, VERCEL_URL, ...)
+  "limits": {"time_s": int, "disk_bytes": int, "output_bytes": int, "output_files": int,
+             "log_bytes": int, "memory_bytes": int, "pids": int},
+  "nodes": [...]}                reserved
+
+Facts = {"commit": str, "branch": str | null, "default_branch": str | null, "message": str, "author": str}
+
+Success = {"ok": true, "files": [[path, sha256, size], ...], "framework": slug, "output_directory": str,
+           "warnings": [str, ...]}
+Failure = {"ok": false, "reason": one of REASONS, "message": one sentence, "peak": {name: number}}
+"""
+
+from typing import Final
+
+STEPS: Final = (
+    "queue",
+    "fetch",
+    "detect",
+    "restore",
+    "install",
+    "save",
+    "build",
+    "collect",
+    "upload",
+    "publish",
+    "end",
+)
+STREAMS: Final = ("out", "err", "system")
+
+REASONS: Final = (
+    "clone_failed",
+    "no_output",
+    "command_failed",
+    "timed_out",
+    "out_of_memory",
+    "too_many_processes",
+    "disk_full",
+    "output_too_large",
+    "too_many_files",
+    "lost",
+    "rejected",
+    "skipped",
+    "internal",
+)
+
+MAX_LINE_BYTES: Final = 16 * 1024  #: UTF-8; longer lines are split
+MAX_BLOCK_LINES: Final = 500
+MAX_BLOCK_BYTES: Final = 512 * 1024
+MAX_DIGESTS: Final = 1000
+MAX_PATH_BYTES: Final = 1024  #: of one file in the output
+MIN_SECRET_CHARS: Final = 6  #: shorter values are not masked
+
+HEARTBEAT_S: Final = 5
+GIVE_UP_S: Final = 300  #: after so long without an answer from the daemon the builder ends the build
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1  #: told the daemon why
+EXIT_GIVEN_UP: Final = 3  #: could not tell, or was told to go

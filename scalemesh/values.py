@@ -1,0 +1,216 @@
+"""The nouns of the product, frozen; the states of a deployment and the one table of their moves. No I/O."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, NewType
+
+from scalemesh.errors import ConflictError
+
+UserId = NewType("UserId", str)  # usr_…
+ProjectId = NewType("ProjectId", str)  # prj_…
+DeploymentId = NewType("DeploymentId", str)  # dpl_…
+Digest = NewType("Digest", str)  # SHA-256, 64 lower-case hex digits
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    BUILDING = "building"
+    PUBLISHING = "publishing"
+    READY = "ready"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    SUPERSEDED = "superseded"
+
+
+FINAL: Final = frozenset({State.READY, State.FAILED, State.CANCELED, State.SUPERSEDED})
+
+MOVES: Final[Mapping[State, frozenset[State]]] = {
+    State.QUEUED: frozenset(
+        {State.BUILDING, State.PUBLISHING, State.CANCELED, State.SUPERSEDED, State.FAILED}
+    ),
+    State.BUILDING: frozenset({State.PUBLISHING, State.QUEUED, State.CANCELED, State.FAILED}),
+    State.PUBLISHING: frozenset({State.READY, State.CANCELED, State.FAILED}),
+}
+
+
+def moved(old: State, new: State) -> State:
+    """Return *new*, or raise ConflictError if *old* may not become it."""
+    if new not in MOVES.get(old, frozenset()):
+        raise ConflictError(f"a {old} deployment cannot become {new}")
+    return new
+
+
+class Reason(StrEnum):
+    """Why a deployment failed: a closed list, each with one sentence for people beside it."""
+
+    CLONE_FAILED = "clone_failed"
+    NO_OUTPUT = "no_output"
+    COMMAND_FAILED = "command_failed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    TOO_MANY_PROCESSES = "too_many_processes"
+    DISK_FULL = "disk_full"
+    OUTPUT_TOO_LARGE = "output_too_large"
+    TOO_MANY_FILES = "too_many_files"
+    LOST = "lost"
+    REJECTED = "rejected"
+    SKIPPED = "skipped"
+    INTERNAL = "internal"
+
+
+class Environment(StrEnum):
+    PRODUCTION = "production"
+    PREVIEW = "preview"
+
+
+class SourceKind(StrEnum):
+    GIT = "git"
+    UPLOAD = "upload"  # a folder, to be built like a commit
+    PREBUILT = "prebuilt"  # a folder, published as it is
+
+
+class Secret(str):
+    """A string that does not show itself in a repr, a log line or a stack."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one build may use. Passing one of them ends the build with a reason code of its own."""
+
+    memory_bytes: int
+    pids: int
+    cpu_weight: int  #: 1..10000, as cgroup v2 counts; 100 is everybody else's
+    time_s: int
+    disk_bytes: int  #: all files in the job's work directory
+    output_bytes: int
+    output_files: int
+    log_bytes: int  #: past it the middle of the log is cut; never a failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSettings:
+    """What a person set for a project's builds by hand; None means: detect."""
+
+    root_directory: str = ""
+    framework: str | None = None
+    install_command: str | None = None
+    build_command: str | None = None
+    output_directory: str | None = None
+    node_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildJob:
+    """All that an executor is told."""
+
+    deployment: DeploymentId
+    attempt: int
+    socket: str  #: path of the unix socket on which the daemon serves the builder's API
+    url: str | None  #: the same API by http(s), for jobs outside this machine; None: not offered
+    token: Secret
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRef:
+    """Finds one build job again, also after a restart of the daemon."""
+
+    deployment: DeploymentId
+    attempt: int
+    where: str  #: the executor's own words; opaque to everybody else
+
+
+class EndCause(StrEnum):
+    OK = "ok"
+    FAILED = "failed"
+    OOM = "oom"
+    PIDS = "pids"
+    TIMEOUT = "timeout"
+    DISK = "disk"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildEnd:
+    """How a build job ended, as its executor saw it. Peaks are None where they could not be measured."""
+
+    cause: EndCause
+    exit_code: int | None = None
+    peak_memory_bytes: int | None = None
+    peak_pids: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line of a deployment's log."""
+
+    number: int  #: from 1, no gaps inside one deployment; 0 while the store has not numbered it yet
+    at: datetime  #: aware, UTC
+    step: str  #: one of builder.protocol.STEPS
+    stream: str  #: "out", "err" or "system"
+    text: str  #: no newline; secrets already masked; no control sequence but SGR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogBlock:
+    """Lines that were kept together: one write, one message."""
+
+    deployment: DeploymentId
+    lines: Sequence[LogLine]
+    closes: bool = False  #: nothing follows: the deployment has come to its end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    sha256: Digest
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One path of a manifest."""
+
+    sha256: Digest
+    size_bytes: int
+    content_type: str
+    immutable: bool  #: its name carries a content hash, so it may be cached for ever
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a deployment serves: percent-decoded paths without a leading slash -> entries."""
+
+    deployment: DeploymentId
+    created_at: datetime
+    dialect: str
+    entries: Mapping[str, Entry]
+    fallback: str | None = None  #: the entry that answers unknown page paths (single-page app)
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+class HostKind(StrEnum):
+    PRODUCTION = "production"
+    BRANCH = "branch"
+    PERMALINK = "permalink"
+    DOMAIN = "domain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where one host leads. Replaced whole, never changed."""
+
+    host: str
+    kind: HostKind
+    project: ProjectId
+    project_name: str
+    deployment: DeploymentId | None  #: None: the project has nothing ready yet
+    manifest: Digest | None
+    waiting: State | None = None  #: state of the newest deployment, where none is ready
