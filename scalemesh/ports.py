@@ -112,9 +112,7 @@ class Staging(Protocol):
     what it uploaded itself and nothing else.
     """
 
-    async def receive(
-        self, deployment: DeploymentId, attempt: int, blob: Blob, chunks: AsyncIterable[bytes]
-    ) -> None:
+    async def receive(self, deployment: DeploymentId, attempt: int, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
         """Take an upload, hashed while it is written. A repeat changes nothing.
 
         Raises:
@@ -126,8 +124,9 @@ class Staging(Protocol):
         """What this attempt uploaded and was verified: digest -> size in bytes."""
 
     async def adopt(self, deployment: DeploymentId, attempt: int, digests: Collection[Digest]) -> None:
-        """Make staged uploads blobs of the store, durably, write-once. Repeatable, also after a crash midway:
-        a digest that already is a blob and is no longer staged is fine.
+        """Make staged uploads blobs of the store, durably, write-once.
+
+        Repeatable, also after a crash midway: a digest that is a blob already and no longer staged is fine.
         """
 
     async def clear(self, deployment: DeploymentId) -> None:
@@ -140,9 +139,7 @@ class LogBus(Checks, Protocol):
     async def publish(self, block: LogBlock) -> None:
         """Hand *block* (numbered by the store) to the subscribers of its deployment. Never waits for a slow one."""
 
-    def subscribe(
-        self, deployment: DeploymentId
-    ) -> AbstractAsyncContextManager[AsyncGenerator[LogBlock | None]]:
+    def subscribe(self, deployment: DeploymentId) -> AbstractAsyncContextManager[AsyncGenerator[LogBlock | None]]:
         """Everything published from now on. A None means: something was dropped, read the store again."""
 
 

@@ -27,9 +27,7 @@ class State(StrEnum):
 FINAL: Final = frozenset({State.READY, State.FAILED, State.CANCELED, State.SUPERSEDED})
 
 MOVES: Final[Mapping[State, frozenset[State]]] = {
-    State.QUEUED: frozenset(
-        {State.BUILDING, State.PUBLISHING, State.CANCELED, State.SUPERSEDED, State.FAILED}
-    ),
+    State.QUEUED: frozenset({State.BUILDING, State.PUBLISHING, State.CANCELED, State.SUPERSEDED, State.FAILED}),
     State.BUILDING: frozenset({State.PUBLISHING, State.QUEUED, State.CANCELED, State.FAILED}),
     State.PUBLISHING: frozenset({State.READY, State.CANCELED, State.FAILED}),
 }
@@ -104,6 +102,67 @@ class BuildSettings:
     build_command: str | None = None
     output_directory: str | None = None
     node_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    id: UserId
+    name: str
+    is_owner: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A source and its settings."""
+
+    id: ProjectId
+    name: str
+    user: UserId
+    git_url: str | None  #: None: fed by uploads only
+    production_branch: str | None  #: None: the repository's default branch, not known before the first fetch
+    settings: BuildSettings
+    pinned: bool  #: production was chosen by hand: nothing goes live by itself
+    created_at: datetime
+    live: DeploymentId | None = None  #: what the production alias points at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One attempt to publish one source, for ever."""
+
+    id: DeploymentId
+    sequence: int
+    project: ProjectId
+    project_name: str
+    user: UserId
+    environment: Environment
+    state: State
+    source: SourceKind
+    git_url: str | None
+    branch: str | None
+    commit_sha: str | None
+    commit_message: str | None
+    commit_author: str | None
+    settings: BuildSettings
+    memory_bytes: int
+    attempt: int
+    nonce: str | None
+    job: str | None
+    reported: str | None  #: JSON: the failure that the builder told
+    source_ready: bool
+    source_listing: Digest | None
+    listing: Digest | None
+    manifest: Digest | None
+    framework: str | None
+    reason: Reason | None
+    message: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

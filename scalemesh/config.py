@@ -1,0 +1,228 @@
+"""One TOML file -> a frozen Config. config/scalemesh.toml documents every setting with its default and unit."""
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from scalemesh.decode import decode, environment
+from scalemesh.errors import ConfigError, InvalidError
+from scalemesh.values import Limits
+
+MIB: Final = 1024 * 1024
+SCHEMES: Final = ("https", "ssh", "http", "git", "file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where the one HTTP port listens: control host and site hosts alike."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    backlog: int = 1024
+
+    def __post_init__(self) -> None:
+        _within("port", self.port, 0, 65535)
+        _within("backlog", self.backlog, 1, 65535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosts:
+    """Names: sites live below ``base``, API and UI answer on ``control`` alone."""
+
+    base: str = "localhost"
+    control: str = "localhost"
+    public_url: str | None = None  #: how visitors reach us, where a proxy stands in front
+
+    def __post_init__(self) -> None:
+        for name, value in (("base", self.base), ("control", self.control)):
+            if not value or value != value.lower() or ":" in value or "/" in value or value.endswith("."):
+                raise ValueError(f"{name} = {value!r}: must be a lower-case host name without port")
+        if self.public_url is not None and not self.public_url.startswith(("http://", "https://")):
+            raise ValueError(f"public_url = {self.public_url!r}: must begin with http:// or https://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What the site hosts may keep in memory, and how long they wait for a visitor."""
+
+    cache_mib: int = 32
+    cached_file_kib: int = 256
+    cached_manifests: int = 64
+    header_timeout_s: int = 20
+    keepalive_timeout_s: int = 75
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            _within(name, getattr(self, name), 1, 1 << 20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Git:
+    """Which Git URLs users may name."""
+
+    allow: tuple[str, ...] = ("https", "ssh")
+    file_root: Path | None = None  #: file:// URLs must lie below it
+
+    def __post_init__(self) -> None:
+        for scheme in self.allow:
+            if scheme not in SCHEMES:
+                raise ValueError(f"allow: {scheme!r} is none of {', '.join(SCHEMES)}")
+        if "file" in self.allow and self.file_root is None:
+            raise ValueError("allow: file needs file_root, the one folder that file:// URLs may lie in")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builds:
+    """How many builds run at once, and what each may use."""
+
+    parallel: int = 2
+    parallel_per_project: int = 1
+    queue_length: int = 500
+    memory_mib: int = 2048
+    reserve_mib: int = 512
+    total_memory_mib: int = 0  #: 0: what the machine has
+    pids: int = 512
+    cpu_weight: int = 50
+    time_limit_s: int = 1800
+    disk_mib: int = 8192
+    output_mib: int = 2048
+    output_files: int = 100_000
+    log_mib: int = 16
+    lease_s: int = 60
+    overtake_limit_s: int = 300
+    public_url: str | None = None
+    ca_bundle: str = ""
+    allow_networks: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "parallel",
+            "parallel_per_project",
+            "queue_length",
+            "memory_mib",
+            "pids",
+            "time_limit_s",
+        ):
+            _within(name, getattr(self, name), 1, 1 << 24)
+        for name in ("disk_mib", "output_mib", "output_files", "log_mib", "lease_s", "overtake_limit_s"):
+            _within(name, getattr(self, name), 1, 1 << 24)
+        _within("cpu_weight", self.cpu_weight, 1, 10_000)
+
+    def limits(self) -> Limits:
+        """The limits of one build, in the units of its job."""
+        return Limits(
+            memory_bytes=self.memory_mib * MIB,
+            pids=self.pids,
+            cpu_weight=self.cpu_weight,
+            time_s=self.time_limit_s,
+            disk_bytes=self.disk_mib * MIB,
+            output_bytes=self.output_mib * MIB,
+            output_files=self.output_files,
+            log_bytes=self.log_mib * MIB,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounts:
+    """Sessions and sign-in."""
+
+    session_days: int = 30
+    welcome_minutes: int = 60
+    attempts_per_minute: int = 10
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            _within(name, getattr(self, name), 1, 100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One plug point: which kind fills it, and that kind's own table, decoded when it is opened."""
+
+    kind: str
+    settings: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that can be set. Paths are absolute: a relative one counts from the config file's folder."""
+
+    data_dir: Path = Path("data")
+    listen: Listen = field(default_factory=Listen)
+    hosts: Hosts = field(default_factory=Hosts)
+    serving: Serving = field(default_factory=Serving)
+    git: Git = field(default_factory=Git)
+    builds: Builds = field(default_factory=Builds)
+    accounts: Accounts = field(default_factory=Accounts)
+    executor: dict[str, object] = field(default_factory=lambda: {"kind": "local"})
+    store: dict[str, object] = field(default_factory=lambda: {"kind": "disk"})
+    logs: dict[str, object] = field(default_factory=lambda: {"kind": "sqlite"})
+    bus: dict[str, object] = field(default_factory=lambda: {"kind": "memory"})
+
+    def __post_init__(self) -> None:
+        for name in ("executor", "store", "logs", "bus"):
+            check_plugin_table(name, getattr(self, name))
+
+    def plugin(self, name: str) -> Plugin:
+        """The kind chosen for *name* (executor, store, logs, bus) and its table ``[name.kind]``."""
+        table: dict[str, object] = getattr(self, name)
+        kind = str(table["kind"])
+        settings = table.get(kind, {})
+        return Plugin(kind, dict(settings) if isinstance(settings, dict) else {})
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets of the running daemon."""
+        return self.data_dir / "run"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.run_dir / "admin.sock"
+
+    @property
+    def builds_socket(self) -> Path:
+        """In a folder of its own: local jobs get this folder and nothing else of ours."""
+        return self.run_dir / "builds" / "api.sock"
+
+
+def load(path: Path) -> Config:
+    """Read and decode the config file.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, or has mistakes: all of them, a line each.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read", why=str(error), fix="name the file with --config") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML", why=str(error)) from error
+    try:
+        config = decode(Config, data, environ=environment())
+    except InvalidError as error:
+        lines = error.what.splitlines()
+        head = f"{path}: {len(lines)} wrong setting{'s' if len(lines) > 1 else ''}"
+        raise ConfigError("\n".join([head, *(f"  {line}" for line in lines)])) from None
+    return _anchored(config, path.resolve().parent)
+
+
+def check_plugin_table(name: str, table: dict[str, object]) -> None:
+    """Raise ValueError unless *table* is ``kind = "..."`` and tables named after kinds."""
+    if not isinstance(table.get("kind"), str):
+        raise ValueError(f"{name}.kind: missing; it names the plug-in")  # noqa: TRY004 -- decode() reports ValueErrors
+    for key, value in table.items():
+        if key != "kind" and not isinstance(value, dict):
+            raise ValueError(f"{name}.{key}: unknown setting; a kind's settings go into [{name}.{table['kind']}]")
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    root = config.git.file_root
+    git = replace(config.git, file_root=(folder / root).resolve()) if root else config.git
+    return replace(config, data_dir=(folder / config.data_dir).resolve(), git=git)
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} = {value}: must be {low} to {high}")

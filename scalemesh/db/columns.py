@@ -1,0 +1,27 @@
+"""How values stand in columns: times as integer milliseconds UTC, settings as JSON."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from scalemesh.values import BuildSettings
+
+
+def to_ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+def from_ms(value: int) -> datetime:
+    return datetime.fromtimestamp(value / 1000, UTC)
+
+
+def from_ms_or_none(value: int | None) -> datetime | None:
+    return None if value is None else from_ms(value)
+
+
+def settings_to_json(settings: BuildSettings) -> str:
+    return json.dumps({name: value for name, value in asdict(settings).items() if value})
+
+
+def settings_from_json(text: str) -> BuildSettings:
+    return BuildSettings(**json.loads(text))

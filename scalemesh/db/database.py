@@ -1,0 +1,126 @@
+"""Opens the main database, migrates it, and gives out reads and the one writer's transactions."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, LiteralString
+
+import aiosqlite
+
+from scalemesh.errors import ConfigError, UnreachableError
+
+Params = Mapping[str, object]
+BUSY_MS: Final = 10_000
+
+
+class Transaction:
+    """Statements that happen together or not at all."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def run(self, sql: LiteralString, params: Params | None = None) -> int:
+        """Execute and return how many rows changed."""
+        async with self._connection.execute(sql, params or {}) as cursor:
+            return cursor.rowcount
+
+    async def run_many(self, sql: LiteralString, rows: Sequence[Params]) -> None:
+        """Execute once for each of *rows*."""
+        await self._connection.executemany(sql, rows)
+
+    async def all(self, sql: LiteralString, params: Params | None = None) -> list[sqlite3.Row]:
+        return list(await self._connection.execute_fetchall(sql, params or {}))
+
+    async def one(self, sql: LiteralString, params: Params | None = None) -> sqlite3.Row | None:
+        rows = await self.all(sql, params)
+        return rows[0] if rows else None
+
+
+class Database:
+    """One writer, one reader, WAL between them: a read never waits for a write."""
+
+    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        self._writer, self._reader = writer, reader
+        self._writing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """BEGIN IMMEDIATE ... COMMIT; any exception rolls back. Transactions wait for each other.
+
+        Raises:
+            UnreachableError: the disk is full or fails; nothing was changed.
+        """
+        async with self._writing:
+            try:
+                try:
+                    await self._writer.execute("BEGIN IMMEDIATE")
+                    yield Transaction(self._writer)
+                    await self._writer.execute("COMMIT")
+                except BaseException:
+                    # Also after a cancelled BEGIN, which the connection's thread may still carry out.
+                    await asyncio.shield(self._writer.rollback())
+                    raise
+            except sqlite3.OperationalError as error:
+                raise UnreachableError(
+                    "the database cannot be written", why=str(error), fix="look for a full or read-only disk"
+                ) from error
+
+    async def all(self, sql: LiteralString, params: Params | None = None) -> list[sqlite3.Row]:
+        return list(await self._reader.execute_fetchall(sql, params or {}))
+
+    async def one(self, sql: LiteralString, params: Params | None = None) -> sqlite3.Row | None:
+        rows = await self.all(sql, params)
+        return rows[0] if rows else None
+
+
+@asynccontextmanager
+async def open_database(path: Path) -> AsyncIterator[Database]:
+    """Open *path*, made and migrated where needed, and close it at the end.
+
+    Raises:
+        ConfigError: it cannot be opened, or a newer version of the program has migrated it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        async with _connected(path, "FULL") as writer:
+            await _migrate(writer)
+            async with _connected(path, "FULL") as reader:
+                await reader.execute("PRAGMA query_only = ON")
+                yield Database(writer, reader)
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(
+            f"{path}: the database cannot be opened", why=str(error), fix="check the file and its folder's rights"
+        ) from error
+
+
+@asynccontextmanager
+async def _connected(path: Path, synchronous: str) -> AsyncIterator[aiosqlite.Connection]:
+    async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as connection:
+        connection.row_factory = sqlite3.Row
+        await connection.execute("PRAGMA journal_mode = WAL")
+        await connection.execute(f"PRAGMA synchronous = {synchronous}")
+        await connection.execute("PRAGMA foreign_keys = ON")
+        await connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        yield connection
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    """Run the numbered files above ``user_version``, each in one transaction with its new number."""
+    scripts = sorted(
+        (file for file in files("scalemesh.db.migrations").iterdir() if file.name.endswith(".sql")),
+        key=lambda file: file.name,
+    )
+    async with connection.execute("PRAGMA user_version") as cursor:
+        row = await cursor.fetchone()
+    done = int(row[0]) if row else 0
+    if done > len(scripts):
+        raise ConfigError(
+            "the database was written by a newer version",
+            why=f"it has migration {done}, this program knows {len(scripts)}",
+            fix="install the newer version again",
+        )
+    for number, script in enumerate(scripts[done:], done + 1):
+        await connection.executescript(f"BEGIN IMMEDIATE; {script.read_text()}; PRAGMA user_version = {number}; COMMIT")

@@ -1,0 +1,141 @@
+"""Projects in the database, and the blobs that they own."""
+
+import sqlite3
+from collections.abc import Collection
+from typing import Final
+
+from scalemesh.db.columns import from_ms, settings_from_json, settings_to_json, to_ms
+from scalemesh.db.database import Database, Transaction
+from scalemesh.errors import ConflictError, NotFoundError
+from scalemesh.values import Blob, DeploymentId, Digest, Project, ProjectId, UserId
+
+SELECT: Final = """
+SELECT project.*, alias.deployment_id AS live
+FROM project LEFT JOIN alias ON alias.project_id = project.id AND alias.kind = 'production'
+"""
+ALL: Final = SELECT + " ORDER BY project.name LIMIT :limit OFFSET :offset"
+BY_NAME: Final = SELECT + " WHERE project.name = :name OR project.id = :name"
+BY_SOURCE: Final = SELECT + " WHERE project.canonical_url = :canonical_url AND project.root_directory = :root_directory"
+INSERT: Final = """
+INSERT INTO project (id, name, user_id, git_url, canonical_url, root_directory, production_branch, settings, created_at)
+VALUES (:id, :name, :user, :git_url, :canonical_url, :root_directory, :production_branch, :settings, :created_at)
+"""
+CHANGE: Final = """
+UPDATE project SET git_url = :git_url, canonical_url = :canonical_url, root_directory = :root_directory,
+    production_branch = :production_branch, settings = :settings WHERE id = :id
+"""
+PIN: Final = "UPDATE project SET pinned = :pinned WHERE id = :id"
+LEARN_BRANCH: Final = """
+UPDATE project SET production_branch = :branch WHERE id = :id AND production_branch IS NULL
+"""
+DELETE: Final = "DELETE FROM project WHERE id = :id"
+OWNED: Final = "SELECT sha256, size_bytes FROM project_blob WHERE project_id = :project AND sha256 = :sha256"
+OWN: Final = """
+INSERT INTO project_blob (project_id, sha256, size_bytes) VALUES (:project, :sha256, :size_bytes)
+ON CONFLICT DO NOTHING
+"""
+
+
+class Projects:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def all(self, *, limit: int = 1000, offset: int = 0) -> list[Project]:
+        """By name."""
+        return [read_project(row) for row in await self._db.all(ALL, {"limit": limit, "offset": offset})]
+
+    async def named(self, name: str) -> Project:
+        """The project of that name or id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        row = await self._db.one(BY_NAME, {"name": name})
+        if row is None:
+            raise NotFoundError(f"no project {name!r}", fix="`scalemesh project list` shows them")
+        return read_project(row)
+
+    async def of_source(self, canonical_url: str, root_directory: str) -> Project | None:
+        row = await self._db.one(BY_SOURCE, {"canonical_url": canonical_url, "root_directory": root_directory})
+        return read_project(row) if row else None
+
+    async def owned(self, project: ProjectId, digests: Collection[Digest]) -> dict[Digest, int]:
+        """Those of *digests* that the project has published before, with their size in bytes."""
+        found: dict[Digest, int] = {}
+        for digest in digests:
+            row = await self._db.one(OWNED, {"project": project, "sha256": digest})
+            if row:
+                found[digest] = row["size_bytes"]
+        return found
+
+
+async def insert(tx: Transaction, project: Project, canonical_url: str | None) -> None:
+    """Add *project*.
+
+    Raises:
+        ConflictError: its name, or its source, is taken.
+    """
+    try:
+        await tx.run(INSERT, {**_columns(project, canonical_url), "created_at": to_ms(project.created_at)})
+    except sqlite3.IntegrityError as error:
+        raise ConflictError(f"a project like {project.name!r} exists", why=str(error)) from error
+
+
+async def change(tx: Transaction, project: Project, canonical_url: str | None) -> None:
+    """Write the source and the settings of *project*.
+
+    Raises:
+        ConflictError: another project has that source.
+    """
+    try:
+        await tx.run(CHANGE, _columns(project, canonical_url))
+    except sqlite3.IntegrityError as error:
+        raise ConflictError("another project has that Git URL and root directory", why=str(error)) from error
+
+
+async def pin(tx: Transaction, project: ProjectId, *, pinned: bool) -> None:
+    await tx.run(PIN, {"id": project, "pinned": int(pinned)})
+
+
+async def learn_branch(tx: Transaction, project: ProjectId, branch: str) -> None:
+    """Set the production branch where nobody has set one."""
+    await tx.run(LEARN_BRANCH, {"id": project, "branch": branch})
+
+
+async def delete(tx: Transaction, project: ProjectId) -> None:
+    """Forget the project with its deployments, aliases and variables."""
+    await tx.run(DELETE, {"id": project})
+
+
+async def own(tx: Transaction, project: ProjectId, blobs: Collection[Blob]) -> None:
+    """Note that *project* may name these blobs from now on."""
+    await tx.run_many(
+        OWN, [{"project": project, "sha256": blob.sha256, "size_bytes": blob.size_bytes} for blob in blobs]
+    )
+
+
+def _columns(project: Project, canonical_url: str | None) -> dict[str, object]:
+    return {
+        "id": project.id,
+        "name": project.name,
+        "user": project.user,
+        "git_url": project.git_url,
+        "canonical_url": canonical_url,
+        "root_directory": project.settings.root_directory,
+        "production_branch": project.production_branch,
+        "settings": settings_to_json(project.settings),
+    }
+
+
+def read_project(row: sqlite3.Row) -> Project:
+    return Project(
+        id=ProjectId(row["id"]),
+        name=row["name"],
+        user=UserId(row["user_id"]),
+        git_url=row["git_url"],
+        production_branch=row["production_branch"],
+        settings=settings_from_json(row["settings"]),
+        pinned=bool(row["pinned"]),
+        created_at=from_ms(row["created_at"]),
+        live=DeploymentId(row["live"]) if row["live"] else None,
+    )

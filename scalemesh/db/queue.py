@@ -1,0 +1,66 @@
+"""The queue, which is the deployment table: its order, its load, who waits for whom."""
+
+from datetime import datetime
+from typing import Final
+
+from scalemesh.db.columns import from_ms_or_none, to_ms
+from scalemesh.db.database import Transaction
+from scalemesh.db.deployments import SELECT, read_deployment
+from scalemesh.values import Deployment, DeploymentId, Environment, ProjectId
+
+QUEUE: Final = (
+    SELECT
+    + """ JOIN user ON user.id = deployment.user_id
+WHERE deployment.state = 'queued' AND deployment.source_ready AND deployment.source_kind != 'prebuilt'
+  AND deployment.not_before <= :now
+ORDER BY deployment.passed_over_at IS NULL OR deployment.passed_over_at > :patience, user.served_at, user.id,
+  deployment.environment = 'preview', deployment.place, deployment.sequence
+LIMIT :limit"""
+)
+NEXT_DUE: Final = "SELECT min(not_before) AS due FROM deployment WHERE state = 'queued' AND not_before > :now"
+QUEUED_OLDER: Final = (
+    SELECT
+    + """ WHERE deployment.project_id = :project AND deployment.state = 'queued' AND deployment.source_kind = 'git'
+  AND deployment.branch IS :branch AND deployment.environment = :environment"""
+)
+COUNT_QUEUED: Final = "SELECT count(*) AS n FROM deployment WHERE state = 'queued'"
+BUILDING_LOAD: Final = """
+SELECT project_id, count(*) AS n, sum(memory_bytes) AS memory FROM deployment WHERE state = 'building'
+GROUP BY project_id
+"""
+PASSED_OVER: Final = "UPDATE deployment SET passed_over_at = coalesce(passed_over_at, :now) WHERE id = :id"
+
+
+async def queue(tx: Transaction, now: datetime, *, patience: datetime, limit: int) -> list[Deployment]:
+    """The queue in its order: who was passed over since before *patience* first, then the fair order."""
+    params = {"now": to_ms(now), "patience": to_ms(patience), "limit": limit}
+    return [read_deployment(row) for row in await tx.all(QUEUE, params)]
+
+
+async def queue_length(tx: Transaction) -> int:
+    row = await tx.one(COUNT_QUEUED)
+    return int(row["n"]) if row else 0
+
+
+async def building_load(tx: Transaction) -> dict[ProjectId, tuple[int, int]]:
+    """What builds now: project -> (builds, their memory in bytes)."""
+    rows = await tx.all(BUILDING_LOAD)
+    return {ProjectId(row["project_id"]): (row["n"], row["memory"]) for row in rows}
+
+
+async def queued_of_branch(
+    tx: Transaction, project: ProjectId, branch: str | None, environment: Environment
+) -> list[tuple[Deployment, int]]:
+    """Queued Git deployments that a newer push to the same branch replaces, with their places."""
+    params = {"project": project, "branch": branch, "environment": environment}
+    return [(read_deployment(row), row["place"]) for row in await tx.all(QUEUED_OLDER, params)]
+
+
+async def passed_over(tx: Transaction, deployment: DeploymentId, now: datetime) -> None:
+    await tx.run(PASSED_OVER, {"id": deployment, "now": to_ms(now)})
+
+
+async def next_due(tx: Transaction, now: datetime) -> datetime | None:
+    """When the first of those that wait for a later time may start."""
+    row = await tx.one(NEXT_DUE, {"now": to_ms(now)})
+    return from_ms_or_none(row["due"]) if row else None

@@ -1,0 +1,57 @@
+"""Named points at which a test lets the process die as by a power switch. Imports nothing of ours.
+
+``SCALEMESH_FAULT=publish.after_blobs`` kills the process the first time it gets there, ``:3`` behind the name the
+third time. Without the variable a point is a call of an empty function.
+"""
+
+import itertools
+import os
+import signal
+from collections.abc import Callable
+from typing import Final, Literal, get_args
+
+Point = Literal[
+    "store.staged_written",
+    "store.before_link",
+    "store.after_link",
+    "logs.after_append",
+    "submit.after_commit",
+    "claim.after_commit",
+    "start.before",
+    "start.after",
+    "finish.after_listing",
+    "finish.after_commit",
+    "publish.after_blobs",
+    "publish.after_manifest",
+    "publish.after_commit",
+    "live.after_route",
+    "end.after_commit",
+    "cancel.after_commit",
+    "cancel.after_stop",
+]
+POINTS: Final[tuple[Point, ...]] = get_args(Point)
+
+
+def armed(setting: str) -> Callable[[Point], None]:
+    """Return the function that kills at the point named by *setting* (``name`` or ``name:N``), or does nothing.
+
+    Raises:
+        ValueError: no such point, or N is no number from 1.
+    """
+    if not setting:
+        return lambda _point: None
+    name, _, hit = setting.partition(":")
+    if name not in POINTS or not (hit or "1").isdecimal() or int(hit or "1") < 1:
+        raise ValueError(
+            f"SCALEMESH_FAULT={setting!r} names no fault point; write name or name:N, of {', '.join(POINTS)}"
+        )
+    hits, deadly = itertools.count(1), int(hit or "1")  # next() of a count is safe between threads
+
+    def die(point: Point) -> None:
+        if point == name and next(hits) == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return die
+
+
+fault: Final = armed(os.environ.get("SCALEMESH_FAULT", ""))

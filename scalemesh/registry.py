@@ -1,0 +1,76 @@
+"""Finds plug-ins by entry point, decodes their table of the config, opens them."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from scalemesh.config import Plugin
+from scalemesh.decode import decode, environment
+from scalemesh.errors import ConfigError, InvalidError
+
+GROUPS: Final[Mapping[str, str]] = {
+    "executor": "scalemesh.executors",
+    "store": "scalemesh.stores",
+    "logs": "scalemesh.logstores",
+    "bus": "scalemesh.logbus",
+}
+
+
+def installed() -> dict[str, dict[str, EntryPoint]]:
+    """Plug point -> kind -> where it comes from, of every installed package."""
+    return {point: {entry.name: entry for entry in entry_points(group=group)} for point, group in GROUPS.items()}
+
+
+def open_plugin(
+    point: str, plugin: Plugin, data_dir: Path, defaults: Mapping[str, object] | None = None
+) -> AbstractAsyncContextManager[Any]:
+    """Decode *plugin*'s settings and return its opened-on-enter context manager.
+
+    *defaults* are settings that other parts of the config decide; the kind takes those that its Config knows. Its
+    fields typed ``Path`` count from *data_dir*.
+
+    Raises:
+        ConfigError: no such kind, its package does not import, or wrong settings.
+    """
+    cls = _load(point, plugin.kind)
+    known = {item.name for item in dataclasses.fields(cls.Config)}
+    wanted = {name: value for name, value in (defaults or {}).items() if name in known}
+    try:
+        config = decode(cls.Config, {**wanted, **plugin.settings}, environ=environment())
+    except InvalidError as error:
+        lines = "\n".join(f"  {point}.{plugin.kind}.{line}" for line in error.what.splitlines())
+        raise ConfigError(f"[{point}.{plugin.kind}] has mistakes\n{lines}") from None
+    opened: AbstractAsyncContextManager[Any] = cls.open(_anchored(config, data_dir))
+    return opened
+
+
+def _load(point: str, kind: str) -> Any:
+    known = installed()[point]
+    if kind not in known:
+        near = difflib.get_close_matches(kind, known, n=1)
+        raise ConfigError(
+            f'{point}.kind = "{kind}": no plug-in of that name is installed',
+            why=f"installed: {', '.join(sorted(known))}",
+            fix=f'did you mean "{near[0]}"?' if near else "install the package that brings it",
+        )
+    try:
+        return known[kind].load()
+    except ImportError as error:
+        raise ConfigError(
+            f'{point}.kind = "{kind}": its package cannot be imported',
+            why=str(error),
+            fix=f"pip install 'scalemesh[{kind}]'",
+        ) from error
+
+
+def _anchored(config: Any, data_dir: Path) -> Any:
+    paths = {
+        item.name: data_dir / value
+        for item in dataclasses.fields(config)
+        if isinstance(value := getattr(config, item.name), Path)
+    }
+    return dataclasses.replace(config, **paths)
