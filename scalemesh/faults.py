@@ -24,7 +24,7 @@ Point = Literal[
     "publish.after_blobs",
     "publish.after_manifest",
     "publish.after_commit",
-    "live.after_route",
+    "ledger.before_routes",
     "end.after_commit",
     "cancel.after_commit",
     "cancel.after_stop",

@@ -8,6 +8,7 @@ paths in a table are resolved by the registry before ``open`` (fields typed ``pa
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from scalemesh.values import (
@@ -105,6 +106,17 @@ class BlobStore(Checks, Protocol):
         """Forget the blob; one that is not there is no error."""
 
 
+class LocalFiles(Protocol):
+    """A blob store whose blobs are files of this machine, so that they can be served without reading them first."""
+
+    def path(self, sha256: Digest) -> Path:
+        """Where the blob lies if the store holds it. Its bytes never change; the caller must not change them.
+
+        Raises:
+            InvalidError: that is no digest.
+        """
+
+
 class Staging(Protocol):
     """Uploads of one deployment's attempt, before it has proven that they are its own.
 
@@ -121,12 +133,16 @@ class Staging(Protocol):
         """
 
     async def received(self, deployment: DeploymentId, attempt: int) -> dict[Digest, int]:
-        """What this attempt uploaded and was verified: digest -> size in bytes."""
+        """What this attempt uploaded and was verified: digest -> size in bytes. Durable when this returns."""
 
     async def adopt(self, deployment: DeploymentId, attempt: int, digests: Collection[Digest]) -> None:
         """Make staged uploads blobs of the store, durably, write-once.
 
-        Repeatable, also after a crash midway: a digest that is a blob already and no longer staged is fine.
+        Repeatable, also after a crash midway: a digest that already is a blob and is no longer staged is fine. The
+        uploads stay staged until ``clear``.
+
+        Raises:
+            NotFoundError: one of *digests* is neither.
         """
 
     async def clear(self, deployment: DeploymentId) -> None:

@@ -138,27 +138,27 @@ class Deployment:
     environment: Environment
     state: State
     source: SourceKind
+    source_ready: bool  #: False: an upload whose files are still coming
     git_url: str | None
     branch: str | None
     commit_sha: str | None
-    commit_message: str | None
-    commit_author: str | None
     settings: BuildSettings
     memory_bytes: int
-    attempt: int
-    nonce: str | None
-    job: str | None
-    reported: str | None  #: JSON: the failure that the builder told
-    source_ready: bool
-    source_listing: Digest | None
-    listing: Digest | None
-    manifest: Digest | None
-    framework: str | None
-    reason: Reason | None
-    message: str
     created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    commit_message: str | None = None
+    commit_author: str | None = None
+    source_listing: Digest | None = None  #: blob: the uploaded source's files
+    attempt: int = 0
+    nonce: str | None = None  #: of the builder that claimed the attempt
+    job: str | None = None
+    reported: str | None = None  #: JSON: the failure that the builder told
+    listing: Digest | None = None  #: blob: the files that the build made
+    manifest: Digest | None = None  #: blob: what is served
+    framework: str | None = None
+    reason: Reason | None = None
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
 
     @property
     def is_final(self) -> bool:

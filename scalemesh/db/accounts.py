@@ -17,7 +17,7 @@ WHERE session.token_hash = :hash AND session.expires_at > :now
 BY_TOKEN: Final = "SELECT user.* FROM token JOIN user ON user.id = token.user_id WHERE token.token_hash = :hash"
 WELCOME: Final = "SELECT user_id FROM welcome WHERE code_hash = :hash AND expires_at > :now"
 INSERT_USER: Final = "INSERT INTO user (id, name, is_owner, created_at) VALUES (:id, :name, :is_owner, :created_at)"
-SET_PASSWORD: Final = "UPDATE user SET password_hash = :password_hash WHERE id = :id"  # noqa: S105 -- SQL
+SET_PASSWORD: Final = "UPDATE user SET password_hash = :password_hash WHERE id = :id"
 DROP_WELCOMES: Final = "DELETE FROM welcome WHERE user_id = :user OR expires_at <= :now"
 INSERT_WELCOME: Final = "INSERT INTO welcome (code_hash, user_id, expires_at) VALUES (:hash, :user, :expires_at)"
 USE_WELCOME: Final = "DELETE FROM welcome WHERE code_hash = :hash AND expires_at > :now RETURNING user_id"

@@ -38,7 +38,7 @@ ORDER BY sequence DESC LIMIT 1
 """
 
 
-class Aliases:
+class AliasRows:
     def __init__(self, database: Database) -> None:
         self._db = database
 
@@ -84,6 +84,10 @@ async def reserve(
     row = await tx.one(OWNER, {"host": host})
     if row is None or row["project_id"] != project:
         raise ConflictError(f"the host name {host} is taken", fix="choose another project name")
+
+
+async def is_taken(tx: Transaction, host: str) -> bool:
+    return await tx.one(OWNER, {"host": host}) is not None
 
 
 async def point_if_newer(tx: Transaction, host: str, deployment: Deployment) -> bool:

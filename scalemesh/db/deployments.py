@@ -35,6 +35,8 @@ IN_STATE: Final = SELECT + " WHERE deployment.state = :state ORDER BY deployment
 ABANDONED: Final = (
     SELECT + " WHERE deployment.state = 'queued' AND NOT deployment.source_ready AND deployment.created_at < :before"
 )
+HAS_ANY: Final = "SELECT 1 FROM deployment WHERE project_id = :project LIMIT 1"
+TALLIES: Final = "SELECT state, count(*) AS n FROM deployment GROUP BY state"
 EXPIRED: Final = SELECT + " WHERE deployment.state = 'building' AND deployment.lease_until < :now"
 INSERT: Final = """
 INSERT INTO deployment (id, project_id, user_id, environment, state, source_kind, source_ready, source_listing, git_url,
@@ -91,7 +93,7 @@ WHERE id = :id AND state = 'publishing'
 DELETE: Final = "DELETE FROM deployment WHERE id = :id"
 
 
-class Deployments:
+class DeploymentRows:
     def __init__(self, database: Database) -> None:
         self._db = database
 
@@ -118,6 +120,10 @@ class Deployments:
         """All deployments in *state*, oldest first."""
         return [read_deployment(row) for row in await self._db.all(IN_STATE, {"state": state})]
 
+    async def tallies(self) -> dict[State, int]:
+        """How many there are in each state."""
+        return {State(row["state"]): row["n"] for row in await self._db.all(TALLIES)}
+
     async def expired(self, now: datetime) -> list[Deployment]:
         """Builds whose lease has run out."""
         return [read_deployment(row) for row in await self._db.all(EXPIRED, {"now": to_ms(now)})]
@@ -128,11 +134,15 @@ class Deployments:
 
 
 async def get(tx: Transaction, deployment: DeploymentId) -> Deployment:
-    """As ``Deployments.get``, inside a transaction."""
+    """As ``DeploymentRows.get``, inside a transaction."""
     row = await tx.one(BY_ID, {"id": deployment})
     if row is None:
         raise NotFoundError(f"no deployment {deployment!r}")
     return read_deployment(row)
+
+
+async def has_any(tx: Transaction, project: ProjectId) -> bool:
+    return await tx.one(HAS_ANY, {"project": project}) is not None
 
 
 async def insert(tx: Transaction, deployment: Deployment, *, place: int | None = None) -> None:

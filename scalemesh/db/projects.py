@@ -36,7 +36,7 @@ ON CONFLICT DO NOTHING
 """
 
 
-class Projects:
+class ProjectRows:
     def __init__(self, database: Database) -> None:
         self._db = database
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Final
 
 from scalemesh.db.columns import from_ms_or_none, to_ms
-from scalemesh.db.database import Transaction
+from scalemesh.db.database import Database, Transaction
 from scalemesh.db.deployments import SELECT, read_deployment
 from scalemesh.values import Deployment, DeploymentId, Environment, ProjectId
 
@@ -28,6 +28,7 @@ BUILDING_LOAD: Final = """
 SELECT project_id, count(*) AS n, sum(memory_bytes) AS memory FROM deployment WHERE state = 'building'
 GROUP BY project_id
 """
+WAITED_ENOUGH: Final = "SELECT 1 FROM deployment WHERE id = :id AND passed_over_at <= :patience"
 PASSED_OVER: Final = "UPDATE deployment SET passed_over_at = coalesce(passed_over_at, :now) WHERE id = :id"
 
 
@@ -60,7 +61,12 @@ async def passed_over(tx: Transaction, deployment: DeploymentId, now: datetime) 
     await tx.run(PASSED_OVER, {"id": deployment, "now": to_ms(now)})
 
 
-async def next_due(tx: Transaction, now: datetime) -> datetime | None:
+async def has_waited_enough(tx: Transaction, deployment: DeploymentId, patience: datetime) -> bool:
+    """Whether it has been passed over since before *patience*: nothing may overtake it any more."""
+    return await tx.one(WAITED_ENOUGH, {"id": deployment, "patience": to_ms(patience)}) is not None
+
+
+async def next_due(database: Database, now: datetime) -> datetime | None:
     """When the first of those that wait for a later time may start."""
-    row = await tx.one(NEXT_DUE, {"now": to_ms(now)})
+    row = await database.one(NEXT_DUE, {"now": to_ms(now)})
     return from_ms_or_none(row["due"]) if row else None

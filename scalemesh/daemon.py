@@ -1,0 +1,207 @@
+"""Start, signals, one TaskGroup, stop."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from scalemesh.config import Config, Listen
+from scalemesh.edge.visit import Visits
+from scalemesh.errors import ConfigError
+from scalemesh.services.hosts import normal_host
+
+log = logging.getLogger(__name__)
+STOP_S: Final = 5.0  #: how long open requests may still take once we stop
+PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+PEER_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
+
+
+class Daemon:
+    """The listening side: one TCP port for all hosts, a socket for the admin, a socket for builders."""
+
+    def __init__(
+        self,
+        config: Config,
+        public: socket.socket,
+        *,
+        load: Callable[[], Awaitable[object]],
+        control: web.Application,
+        admin: web.Application,
+        builds: web.Application,
+        visits: Visits,
+        background: Sequence[Callable[[], Awaitable[None]]],
+    ) -> None:
+        """*public* is bound but does not listen yet; *load* runs before anything does."""
+        self._config, self._public, self._load, self._background = config, public, load, background
+        control.middlewares.insert(0, by_host(config.hosts.control, visits))
+        admin.middlewares.insert(0, same_user)
+        self._control, self._admin, self._builds = control, admin, builds
+        self.port: int = public.getsockname()[1]
+
+    async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until cancelled; *ready* is called once every socket listens."""
+        async with self.listening(), asyncio.TaskGroup() as group:
+            for work in self._background:
+                group.create_task(_run(work))
+            ready()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Load what is served, then listen; stop listening at the end."""
+        async with AsyncExitStack() as opened:
+            await self._load()
+            run_dir = self._config.run_dir
+            run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+            builds_socket = self._config.builds_socket
+            builds_socket.parent.mkdir(mode=0o711, exist_ok=True)
+            # Builders run under another user where the daemon is root; what they may do hangs on their token.
+            sockets = [
+                (self._builds, _unix_socket(builds_socket, 0o666)),
+                (self._admin, _unix_socket(self._config.admin_socket, 0o600)),
+                (self._control, self._public),
+            ]
+            for app, sock in sockets:
+                await opened.enter_async_context(_listening(app, sock, self._config))
+            yield
+
+
+@contextmanager
+def only_daemon(data_dir: Path) -> Iterator[None]:
+    """Hold the lock of *data_dir*.
+
+    Raises:
+        ConfigError: another daemon holds it.
+    """
+    data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with (data_dir / "daemon.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"another daemon runs on {data_dir}", fix="stop it, or give this one a data_dir of its own"
+            ) from error
+        yield
+
+
+@contextmanager
+def bound_socket(listen: Listen) -> Iterator[socket.socket]:
+    """The public socket, bound but not listening, so that a taken port is told before anything starts.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((listen.host, listen.port))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {listen.host} port {listen.port}",
+                why=error.strerror or str(error),
+                fix="end what listens there, or set another listen.port",
+            ) from error
+        yield sock
+
+
+def by_host(control: str, visits: Visits) -> Middleware:
+    """The control host's requests go on to their handler, all others are visits of sites."""
+
+    @web.middleware
+    async def choose(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if normal_host(request.headers.get("Host", "")) == control:
+            return await handler(request)
+        return await visits.answer(request)
+
+    return choose
+
+
+@web.middleware
+async def same_user(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The file's mode keeps others out already; this holds also where somebody loosened it."""
+    transport = request.transport
+    found = transport.get_extra_info("socket") if transport else None
+    if found is None or _peer_uid(found.fileno()) not in (os.geteuid(), 0):
+        raise web.HTTPForbidden(text="this socket is the operator's own\n")
+    return await handler(request)
+
+
+def _peer_uid(descriptor: int) -> int:
+    with socket.socket(fileno=os.dup(descriptor)) as peer:
+        data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
+    return int(PEER_CREDENTIALS.unpack(data)[1])
+
+
+def _unix_socket(path: Path, mode: int) -> socket.socket:
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()  # of a daemon that is gone: the lock on the data folder says so
+    sock = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o777 & ~mode)
+    try:
+        sock.bind(str(path))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"{path}: cannot listen there", why=str(error), fix="a shorter data_dir?") from error
+    finally:
+        os.umask(before)
+    sock.listen(1024)
+    return sock
+
+
+@asynccontextmanager
+async def _listening(app: web.Application, sock: socket.socket, config: Config) -> AsyncIterator[None]:
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=STOP_S,
+        keepalive_timeout=config.serving.keepalive_timeout_s,
+    )
+    await runner.setup()
+    try:
+        await web.SockSite(runner, sock, backlog=config.listen.backlog).start()
+        yield
+    finally:
+        await runner.cleanup()
+        sock.close()
+
+
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
+class Fields(logging.Formatter):
+    """An event, then its fields: ``2026-01-31 12:00:00 INFO scalemesh.services.scheduler build ended cause=ok``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {name: value for name, value in vars(record).items() if name not in PLAIN}
+        text = super().format(record)
+        head, separator, stack = text.partition("\n")
+        return head + "".join(f" {name}={value!s}" for name, value in fields.items()) + separator + stack
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Set up logging for the whole process: once, in the program that runs the daemon."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Fields("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+async def until_signal(serve: Callable[[], Awaitable[None]]) -> None:
+    """Run *serve* until SIGTERM or SIGINT; running builds go on, the next start adopts them."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(serve())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task

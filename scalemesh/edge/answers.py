@@ -1,0 +1,46 @@
+"""What a visitor asked and what we answer, as plain values: nothing here knows a connection."""
+
+from dataclasses import dataclass
+
+from scalemesh.values import Digest
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One request to a site host: all of it that can change the answer. Absent headers are None."""
+
+    method: str
+    target: str  #: as it was sent: path and query, percent-encoded
+    accept: str | None = None
+    fetch_mode: str | None = None
+    if_none_match: str | None = None
+    if_modified_since: str | None = None
+    if_range: str | None = None
+    range: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Bytes of a blob, from *start* up to, not including, *stop*."""
+
+    sha256: Digest
+    size_bytes: int  #: of the whole blob
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A status, its headers (all but length, date and request id) and the body that GET would carry."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes | Slice = b""
+    because: str  #: the rule that answered, in words, for ``scalemesh explain``
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body."""
+        return len(self.body) if isinstance(self.body, bytes) else self.body.stop - self.body.start

@@ -1,0 +1,99 @@
+"""Decides what a visit is answered: a pure function, shared by every way into the house and by ``explain``."""
+
+from typing import Final
+
+from scalemesh.edge import pages
+from scalemesh.edge.answers import Answer, Headers, Slice, Visit
+from scalemesh.edge.conditions import etag_of, http_date, is_current, range_applies
+from scalemesh.edge.ranges import Span, Unsatisfiable, asked_span
+from scalemesh.edge.rules import DIALECTS
+from scalemesh.edge.rules.outcome import Outcome, Redirect, Serve
+from scalemesh.edge.targets import Malformed, TooLong, read_target
+from scalemesh.values import Entry, HostKind, Manifest, Route
+
+ALLOWED: Final = "GET, HEAD, OPTIONS"
+REVALIDATE: Final = ("Cache-Control", "public, max-age=0, must-revalidate")
+FOR_EVER: Final = ("Cache-Control", "public, max-age=31536000, immutable")
+NO_STORE: Final = ("Cache-Control", "no-store")
+NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
+
+NOT_INDEXED: Final = frozenset({HostKind.PERMALINK, HostKind.BRANCH})
+
+
+def decide(visit: Visit, route: Route, manifest: Manifest) -> Answer:
+    """The answer to *visit* on *route*, whose manifest is *manifest*.
+
+    HEAD is answered as GET is; whoever sends the answer leaves the body out.
+    """
+    common = common_headers(route)
+    if visit.method == "OPTIONS":
+        return Answer(status=204, headers=(("Allow", ALLOWED), *common), because="OPTIONS")
+    if visit.method not in ("GET", "HEAD"):
+        return pages.method_not_allowed(visit, (("Allow", ALLOWED), *common))
+    try:
+        target = read_target(visit.target)
+    except TooLong:
+        return pages.too_long(visit, common)
+    except Malformed:
+        return pages.malformed(visit, common)
+    outcome = DIALECTS[manifest.dialect](target, manifest, visit.fetch_mode == "navigate")
+    return _carried_out(outcome, visit, manifest, common)
+
+
+def _carried_out(outcome: Outcome, visit: Visit, manifest: Manifest, common: Headers) -> Answer:
+    because = outcome.because
+    if isinstance(outcome, Serve):
+        return _file(visit, outcome.entry, manifest, common, because)
+    if isinstance(outcome, Redirect):
+        headers: Headers = (("Location", outcome.location), REVALIDATE, *common)
+        return Answer(status=outcome.status, headers=headers, because=because)
+    if outcome.page is None:
+        return pages.no_such_page(visit, common, because)
+    headers = (("Content-Type", outcome.page.content_type), NO_STORE, *common)
+    return Answer(status=404, headers=headers, body=_whole(outcome.page), because=because)
+
+
+def common_headers(route: Route | None) -> Headers:
+    """What every answer of a route's host carries, and what one of no route does."""
+    headers: list[tuple[str, str]] = [NOSNIFF]
+    if route is not None and route.deployment is not None:
+        headers.append(("X-Scalemesh-Deployment", route.deployment))
+    if route is None or route.kind in NOT_INDEXED:
+        headers.append(("X-Robots-Tag", "noindex"))
+    return tuple(headers)
+
+
+def _file(visit: Visit, entry: Entry, manifest: Manifest, common: Headers, because: str) -> Answer:
+    etag, modified = etag_of(entry.sha256), http_date(manifest.created_at)
+    validators = (
+        ("ETag", etag),
+        ("Last-Modified", modified),
+        FOR_EVER if entry.immutable else REVALIDATE,
+        *common,
+    )
+    if is_current(visit, etag, modified):
+        return Answer(status=304, headers=validators, because=because)
+    try:
+        span = _span(visit, entry, etag, modified)
+    except Unsatisfiable:
+        bounds = (("Content-Range", f"bytes */{entry.size_bytes}"), *common)
+        return pages.range_not_satisfiable(visit, bounds)
+    headers = (("Content-Type", entry.content_type), ("Accept-Ranges", "bytes"), *validators)
+    if span is None:
+        return Answer(status=200, headers=headers, body=_whole(entry), because=because)
+    part = ("Content-Range", f"bytes {span.start}-{span.stop - 1}/{entry.size_bytes}")
+    return Answer(status=206, headers=(part, *headers), body=_slice(entry, span.start, span.stop), because=because)
+
+
+def _span(visit: Visit, entry: Entry, etag: str, modified: str) -> Span | None:
+    if visit.range is None or not range_applies(visit, etag, modified):
+        return None
+    return asked_span(visit.range, entry.size_bytes)
+
+
+def _whole(entry: Entry) -> Slice:
+    return _slice(entry, 0, entry.size_bytes)
+
+
+def _slice(entry: Entry, start: int, stop: int) -> Slice:
+    return Slice(sha256=entry.sha256, size_bytes=entry.size_bytes, start=start, stop=stop)

@@ -1,0 +1,182 @@
+"""Answers one request to a site host over aiohttp: looks up, decides, sends."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final
+
+from aiohttp import web
+
+from scalemesh.edge import pages
+from scalemesh.edge.answers import Answer, Visit
+from scalemesh.edge.cache import BlobCache, ManifestCache
+from scalemesh.edge.decide import common_headers, decide
+from scalemesh.edge.targets import origin_form
+from scalemesh.errors import NotFoundError, UnreachableError
+from scalemesh.ports import BlobStore
+from scalemesh.services.hosts import normal_host
+from scalemesh.services.routing import RouteTable
+from scalemesh.values import Route
+
+log = logging.getLogger(__name__)
+
+STALL_S: Final = 60.0  #: the store, or the visitor, may keep one chunk waiting so long
+BODILESS: Final = frozenset({204, 304})  # RFC 9110, 6.4.1: they have no body, so no length either
+
+
+def new_request_id() -> str:
+    """Sixteen hex digits that nobody can foresee."""
+    return secrets.token_hex(8)
+
+
+class Visits:
+    """All site hosts. Reads routes from memory, and bytes from memory or the store; knows no database."""
+
+    def __init__(
+        self,
+        routes: RouteTable,
+        store: BlobStore,
+        *,
+        blobs: BlobCache | None = None,
+        manifests: ManifestCache | None = None,
+        request_id: Callable[[], str] = new_request_id,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self._routes, self._store = routes, store
+        self._blobs = blobs or BlobCache(store)
+        self._manifests = manifests or ManifestCache(store)
+        self._request_id, self._stall_s = request_id, stall_s
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer *request*, whatever it is; raises only when the connection is lost."""
+        visit, hosts = read_request(request)
+        route = self._find(hosts)
+        reply = _Reply(request, self._request_id(), self._stall_s)
+        try:
+            return await self._send(reply, await self._decide(visit, route))
+        except ConnectionError:
+            raise
+        except UnreachableError as error:
+            log.warning("a visit needs the store", extra={"request": reply.id, "error": error.what})
+            return reply.whole(pages.unreachable(visit, common_headers(route)))
+        except Exception:
+            log.exception("a visit failed", extra={"request": reply.id})
+            return reply.whole(pages.broken(visit, common_headers(route)))
+
+    def _find(self, hosts: list[str]) -> Route | None:
+        host = normal_host(hosts[0]) if len(hosts) == 1 else None
+        return None if host is None else self._routes.find(host)
+
+    async def _decide(self, visit: Visit, route: Route | None) -> Answer:
+        if route is None:
+            return pages.unknown_host(visit)
+        if route.manifest is None:
+            return pages.waiting(visit, route)
+        return decide(visit, route, await self._manifests.read(route.manifest))
+
+    async def _send(self, reply: "_Reply", answer: Answer) -> web.StreamResponse:
+        body = answer.body
+        if answer.status in BODILESS:
+            return reply.whole(answer)
+        if reply.is_head or not answer.length:
+            return reply.head(answer)
+        if isinstance(body, bytes):
+            return reply.whole(answer)
+        if body.size_bytes > self._blobs.small_bytes:
+            chunks = self._store.read(body.sha256, body.start, body.stop)
+            return await reply.stream(answer, chunks)
+        data = await self._blobs.read(body.sha256)
+        if len(data) != body.size_bytes:
+            raise NotFoundError(f"blob {body.sha256} has {len(data)} bytes instead of {body.size_bytes}")
+        return reply.whole(answer, data[body.start : body.stop])
+
+
+def read_request(request: web.BaseRequest) -> tuple[Visit, list[str]]:
+    """What *request* asks for, and of which hosts. An absolute target outweighs Host (RFC 9112, 3.2.2)."""
+    headers = request.headers
+    target, authority = origin_form(request.raw_path)
+    tags = headers.getall("If-None-Match", None)
+    ranges = headers.getall("Range", [])
+    visit = Visit(
+        method=request.method,
+        target=target,
+        accept=", ".join(headers.getall("Accept", [])) or None,
+        fetch_mode=headers.get("Sec-Fetch-Mode"),
+        if_none_match=None if tags is None else ", ".join(tags),
+        if_modified_since=headers.get("If-Modified-Since"),
+        if_range=headers.get("If-Range"),
+        range=", ".join(ranges) or None,
+    )
+    return visit, headers.getall("Host", []) if authority is None else [authority]
+
+
+class _Reply:
+    """The way back to one visitor."""
+
+    def __init__(self, request: web.BaseRequest, request_id: str, stall_s: float) -> None:
+        self._request, self._stall_s = request, stall_s
+        self.id = request_id
+        self.is_head = request.method == "HEAD"
+
+    def whole(self, answer: Answer, data: bytes | None = None) -> web.StreamResponse:
+        """*answer* in one piece, with *data* in place of a body that is a slice."""
+        if data is None:
+            data = answer.body if isinstance(answer.body, bytes) else b""
+        return web.Response(status=answer.status, headers=self._headers(answer), body=data or None)
+
+    def head(self, answer: Answer) -> web.StreamResponse:
+        """The headers of *answer* alone; for HEAD they tell the length of what GET would carry."""
+        response = web.StreamResponse(status=answer.status, headers=self._headers(answer))
+        response.content_length = answer.length
+        return response
+
+    async def stream(self, answer: Answer, chunks: AsyncGenerator[bytes]) -> web.StreamResponse:
+        """Send *answer* chunk by chunk.
+
+        The first chunk is read before the headers go out: a store that is away is a clean 503. One that dies
+        midway, or a visitor who takes nothing for too long, ends the connection, so nobody believes the half.
+        """
+        async with aclosing(chunks):
+            first = await self._next(chunks)
+            response = self.head(answer)
+            await response.prepare(self._request)
+            try:
+                left = await self._pour(response, first, chunks, answer.length)
+            except ConnectionError:
+                raise
+            except Exception:
+                log.exception("a visit was cut", extra={"request": self.id})
+                left = answer.length
+            if left:
+                self._cut()
+                raise ConnectionResetError("the answer was cut short")
+            return response
+
+    async def _pour(self, response: web.StreamResponse, chunk: bytes, chunks: AsyncGenerator[bytes], left: int) -> int:
+        """Write *chunk* and what follows; return how many of the *left* bytes are missing at the end."""
+        while chunk and left >= len(chunk):
+            async with asyncio.timeout(self._stall_s):
+                await response.write(chunk)
+            left -= len(chunk)
+            chunk = await self._next(chunks)
+        return left
+
+    async def _next(self, chunks: AsyncGenerator[bytes]) -> bytes:
+        """The next chunk; empty at the end."""
+        try:
+            async with asyncio.timeout(self._stall_s):
+                async for chunk in chunks:
+                    if chunk:
+                        return chunk
+        except TimeoutError as cause:
+            raise UnreachableError("the store gave no bytes in time") from cause
+        return b""
+
+    def _cut(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    def _headers(self, answer: Answer) -> list[tuple[str, str]]:
+        return [*answer.headers, ("Server", "scalemesh"), ("X-Request-Id", self.id)]

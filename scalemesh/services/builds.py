@@ -1,0 +1,248 @@
+"""What the builder may ask of the daemon, fenced by its attempt. It is believed in nothing but bytes."""
+
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from scalemesh.config import Builds, Git
+from scalemesh.db import deployments, projects
+from scalemesh.db.database import Database
+from scalemesh.db.deployments import DeploymentRows
+from scalemesh.errors import GoneError, NotFoundError, RefusedError
+from scalemesh.faults import fault
+from scalemesh.services.listings import OutputFile
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.projects import Projects
+from scalemesh.services.publisher import Publisher, Stored
+from scalemesh.services.sources import check_branch, check_commit
+from scalemesh.services.vault import BuildTokens
+from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Reason, Secret, SourceKind, State
+
+log = logging.getLogger(__name__)
+MAX_FACT = 10_000
+MAX_NONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a token is good for."""
+
+    deployment: DeploymentId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What Git says of the source, read before any user code ran."""
+
+    commit: str
+    branch: str | None = None
+    default_branch: str | None = None
+    message: str = ""
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Success:
+    files: Sequence[OutputFile]
+    framework: str
+    output_directory: str
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    reason: Reason
+    message: str
+    peak: Mapping[str, float] | None = None
+
+
+class BuildCalls:
+    def __init__(
+        self,
+        database: Database,
+        stored: Stored,
+        logs: LogPipeline,
+        publisher: Publisher,
+        listed: Projects,
+        tokens: BuildTokens,
+        *,
+        builds: Builds,
+        git: Git,
+        site_url: Callable[[Deployment], str],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._db, self._rows = database, DeploymentRows(database)
+        self._store, self._receiving, self._listings = stored.store, stored.receiving, stored.listings
+        self._logs, self._publisher, self._projects, self._tokens = logs, publisher, listed, tokens
+        self._builds, self._git, self._site_url, self._now = builds, git, site_url, now
+        self._secrets: dict[DeploymentId, list[Secret]] = {}  # of builds that run; read again after a restart
+
+    def who(self, token: str) -> Attempt:
+        """Whose token it is.
+
+        Raises:
+            UnauthorizedError: nobody's.
+        """
+        return Attempt(*self._tokens.read(token))
+
+    async def claim(self, attempt: Attempt, nonce: str) -> dict[str, object]:
+        """Give the attempt to the builder with *nonce* and say what is to be done (``Claim`` in builder.protocol).
+
+        Raises:
+            ConflictError: another builder has it.
+            GoneError: it is over.
+        """
+        if not 0 < len(nonce) <= MAX_NONCE:
+            raise RefusedError("the nonce is empty or too long")
+        async with self._db.transaction() as tx:
+            deployment = await deployments.claim(
+                tx, attempt.deployment, attempt.attempt, nonce=nonce, lease_until=self._lease()
+            )
+        fault("claim.after_commit")
+        variables = await self._projects.environment(deployment.project, deployment.environment)
+        limits = asdict(self._builds.limits())
+        limits.pop("cpu_weight")
+        return {
+            "deployment": deployment.id,
+            "attempt": deployment.attempt,
+            "source": await self._source_of(deployment),
+            "settings": asdict(deployment.settings),
+            "env": variables,
+            "public_env": {**self._builds.env, **self._public_env(deployment)},
+            "limits": limits,
+            "nodes": [],
+        }
+
+    async def lines(self, attempt: Attempt, seq: int, lines: Sequence[Sequence[object]]) -> int:
+        """Keep a block of lines; return the seq that is expected next.
+
+        Raises:
+            GoneError: the attempt is over.
+        """
+        deployment = await self._current(attempt)
+        secrets = await self._secrets_of(deployment)
+        log_bytes = self._builds.limits().log_bytes
+        return await self._logs.take(deployment.id, attempt.attempt, seq, lines, secrets=secrets, log_bytes=log_bytes)
+
+    async def heartbeat(self, attempt: Attempt, facts: Facts | None) -> bool:
+        """Renew the lease, note what Git says; True: stop.
+
+        Raises:
+            GoneError: the attempt is over.
+        """
+        async with self._db.transaction() as tx:
+            await deployments.renew(tx, attempt.deployment, attempt.attempt, self._lease())
+            if facts is not None:
+                known = _checked(facts)
+                await deployments.facts(tx, attempt.deployment, attempt.attempt, known)
+                if facts.default_branch:
+                    project = (await deployments.get(tx, attempt.deployment)).project
+                    await projects.learn_branch(tx, project, check_branch(facts.default_branch))
+        return False
+
+    async def missing(self, attempt: Attempt, blobs: Sequence[Blob]) -> list[Digest]:
+        """Which of *blobs* must be uploaded: all but the project's own and this attempt's uploads.
+
+        Raises:
+            GoneError: the attempt is over.
+            RefusedError: over the limits of an output.
+        """
+        return await self._receiving.missing(await self._current(attempt), blobs)
+
+    async def receive(self, attempt: Attempt, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
+        """Take one upload.
+
+        Raises:
+            GoneError: the attempt is over.
+            RefusedError: wrong bytes, or over the limits of an output.
+        """
+        await self._receiving.receive(await self._current(attempt), blob, chunks)
+
+    async def source(self, attempt: Attempt, sha256: Digest) -> AsyncGenerator[bytes]:
+        """One file of this deployment's uploaded source, and of no other.
+
+        Raises:
+            GoneError: the attempt is over.
+            NotFoundError: it is not in the source.
+        """
+        deployment = await self._current(attempt)
+        if deployment.source_listing is None or not await self._listings.holds(deployment.source_listing, sha256):
+            raise NotFoundError("no such file in this deployment's source")
+        return self._store.read(sha256)
+
+    async def finish(self, attempt: Attempt, result: Success | Failure) -> State:
+        """Take the build's result. A repeat of the attempt that was taken answers the same.
+
+        Raises:
+            GoneError: the attempt is over.
+            RefusedError: it names bytes that are not its own; the deployment fails with it.
+        """
+        deployment = await self._rows.get(attempt.deployment)
+        if deployment.attempt == attempt.attempt and deployment.listing is not None:
+            return deployment.state
+        deployment = await self._current(attempt)
+        if isinstance(result, Failure):
+            reported = json.dumps({"reason": result.reason, "message": result.message[:MAX_FACT]})
+            async with self._db.transaction() as tx:
+                await deployments.report(tx, deployment.id, attempt.attempt, reported)
+            return State.BUILDING
+        return await self._publisher.accept(deployment, result.files, result.framework)
+
+    async def _current(self, attempt: Attempt) -> Deployment:
+        try:
+            found = await self._rows.get(attempt.deployment)
+        except NotFoundError as error:
+            raise GoneError(f"{attempt.deployment} was deleted") from error
+        if found.attempt != attempt.attempt or found.state is not State.BUILDING:
+            self._secrets.pop(found.id, None)
+            raise GoneError(f"attempt {attempt.attempt} of {found.id} is over", why=f"it is {found.state}")
+        return found
+
+    async def _secrets_of(self, deployment: Deployment) -> list[Secret]:
+        if deployment.id not in self._secrets:
+            values = await self._projects.environment(deployment.project, deployment.environment)
+            self._secrets[deployment.id] = list(values.values())
+        return self._secrets[deployment.id]
+
+    async def _source_of(self, deployment: Deployment) -> dict[str, object]:
+        if deployment.source is SourceKind.UPLOAD and deployment.source_listing is not None:
+            files = await self._listings.read(deployment.source_listing)
+            return {"kind": "upload", "files": [[f.path, f.sha256, f.size_bytes, f.is_executable] for f in files]}
+        return {
+            "kind": "git",
+            "url": deployment.git_url,
+            "branch": deployment.branch,
+            "commit": deployment.commit_sha,
+            "credentials": None,
+            "allow": list(self._git.allow),
+            "file_root": str(self._git.file_root) if self._git.file_root else None,
+        }
+
+    def _public_env(self, deployment: Deployment) -> dict[str, str]:
+        url = self._site_url(deployment)
+        return {
+            "CI": "1",
+            "SCALEMESH": "1",
+            "SCALEMESH_ENV": deployment.environment,
+            "SCALEMESH_DEPLOYMENT": deployment.id,
+            "SCALEMESH_PROJECT": deployment.project_name,
+            "SCALEMESH_SITE_URL": url,
+            "VERCEL": "1",
+            "VERCEL_ENV": deployment.environment,
+            "VERCEL_URL": url.partition("://")[2],
+        }
+
+    def _lease(self) -> datetime:
+        return self._now() + timedelta(seconds=self._builds.lease_s)
+
+
+def _checked(facts: Facts) -> dict[str, str | None]:
+    return {
+        "commit_sha": check_commit(facts.commit),
+        "message": facts.message[:MAX_FACT],
+        "author": facts.author[:MAX_FACT],
+        "branch": check_branch(facts.branch) if facts.branch else None,
+    }

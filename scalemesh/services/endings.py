@@ -1,0 +1,52 @@
+"""How a deployment ends without being ready: one transaction, then its routes, then what it left behind."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from scalemesh.db import deployments
+from scalemesh.errors import ConflictError, NotFoundError
+from scalemesh.faults import fault
+from scalemesh.ports import Staging
+from scalemesh.services.ledger import Ledger
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.values import Deployment, Reason, State
+
+
+class Endings:
+    def __init__(self, ledger: Ledger, staging: Staging, logs: LogPipeline, *, now: Callable[[], datetime]) -> None:
+        self._ledger, self._staging, self._logs, self._now = ledger, staging, logs, now
+
+    async def fail(self, deployment: Deployment, reason: Reason, message: str) -> bool:
+        """Move *deployment* to failed, if it is still in that state and attempt; True if it was."""
+        try:
+            async with self._ledger.change(deployment.project) as tx:
+                found = await deployments.get(tx, deployment.id)
+                if (found.state, found.attempt) != (deployment.state, deployment.attempt):
+                    return False
+                await deployments.move(tx, found, State.FAILED, now=self._now(), reason=reason, message=message)
+        except (ConflictError, NotFoundError):
+            return False
+        fault("end.after_commit")
+        await self.clean(deployment, f"Failed ({reason}): {message}")
+        return True
+
+    async def cancel(self, deployment: Deployment, message: str) -> Deployment:
+        """Move it to canceled, from wherever it is; return it as it was just before.
+
+        What it left behind is still there: the caller ends its job first, then calls ``clean``.
+
+        Raises:
+            ConflictError: it has come to another end already.
+        """
+        async with self._ledger.change(deployment.project) as tx:
+            found = await deployments.get(tx, deployment.id)
+            if found.state is not State.CANCELED:
+                await deployments.move(tx, found, State.CANCELED, now=self._now(), message=message)
+        fault("cancel.after_commit")
+        return found
+
+    async def clean(self, deployment: Deployment, last_words: str) -> None:
+        """Drop its uploads, say the last words, close its log. Repeatable."""
+        await self._staging.clear(deployment.id)
+        await self._logs.write(deployment.id, "end", last_words, once=1)
+        await self._logs.close(deployment.id)

@@ -1,0 +1,38 @@
+"""State first, memory second: changes of a project that its routes follow."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from scalemesh.db import aliases
+from scalemesh.db.aliases import AliasRows
+from scalemesh.db.database import Database, Transaction
+from scalemesh.faults import fault
+from scalemesh.services.routing import RouteTable
+from scalemesh.values import ProjectId
+
+
+class Ledger:
+    """The database and the route table that never runs beside it."""
+
+    def __init__(self, database: Database, routes: RouteTable) -> None:
+        self.database = database
+        self._routes = routes
+
+    @asynccontextmanager
+    async def change(self, project: ProjectId) -> AsyncIterator[Transaction]:
+        """One transaction; once it is committed, the project's routes are what it left, under its generation."""
+        async with self.database.transaction() as tx:
+            yield tx
+            generation, routes = await aliases.snapshot(tx, project)
+        fault("ledger.before_routes")
+        self._routes.apply(project, generation, routes)
+
+    async def load(self) -> None:
+        """Fill the route table: at the daemon's start, before it listens."""
+        generation, found = await AliasRows(self.database).all_routes()
+        for project, routes in found.items():
+            self._routes.apply(project, generation, routes)
+
+    def forget(self, project: ProjectId) -> None:
+        """The project is deleted: none of its hosts leads anywhere any more."""
+        self._routes.remove(project)

@@ -1,0 +1,67 @@
+"""Lists of files (what a build made, what was uploaded), kept as blobs: state first, effect second."""
+
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from scalemesh.ports import BlobStore
+from scalemesh.values import Blob, Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFile:
+    path: str  #: relative, "/" between its parts
+    sha256: Digest
+    size_bytes: int
+    is_executable: bool = False
+
+
+class Listings:
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+        self._last: tuple[Digest, frozenset[Digest]] | None = None  # a source is asked for file by file
+
+    async def keep(self, files: Sequence[OutputFile]) -> Digest:
+        """Store the list durably and return its digest. The same files make the same digest."""
+        rows = sorted([f.path, f.sha256, f.size_bytes, int(f.is_executable)] for f in files)
+        data = json.dumps(rows, separators=(",", ":")).encode()
+        blob = Blob(sha256=Digest(hashlib.sha256(data).hexdigest()), size_bytes=len(data))
+        await self._store.put(blob, _once(data))
+        return blob.sha256
+
+    async def read(self, listing: Digest) -> list[OutputFile]:
+        """The files of a list.
+
+        Raises:
+            NotFoundError: no such list.
+        """
+        data = await whole(self._store, listing)
+        return [
+            OutputFile(path=path, sha256=Digest(sha256), size_bytes=size, is_executable=bool(executable))
+            for path, sha256, size, executable in json.loads(data)
+        ]
+
+    async def holds(self, listing: Digest, sha256: Digest) -> bool:
+        """Whether a file of the list has those bytes."""
+        if self._last is None or self._last[0] != listing:
+            self._last = listing, frozenset(file.sha256 for file in await self.read(listing))
+        return sha256 in self._last[1]
+
+
+async def whole(store: BlobStore, sha256: Digest) -> bytes:
+    """All bytes of a blob that is known to be small."""
+    async with aclosing(store.read(sha256)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+async def put_bytes(store: BlobStore, data: bytes) -> Digest:
+    """Store *data* durably and return its digest."""
+    blob = Blob(sha256=Digest(hashlib.sha256(data).hexdigest()), size_bytes=len(data))
+    await store.put(blob, _once(data))
+    return blob.sha256
+
+
+async def _once(data: bytes) -> AsyncGenerator[bytes]:
+    yield data

@@ -1,0 +1,214 @@
+"""The manifest of a deployment: made from a listing of files, kept as bytes, read back with nothing believed."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from scalemesh.errors import InvalidError, TooLargeError
+from scalemesh.services.content_types import content_type, is_page
+from scalemesh.services.hashed_names import immutable_test
+from scalemesh.values import DeploymentId, Digest, Entry, Manifest
+
+FORMAT: Final = 1
+MAX_ENTRIES: Final = 200_000
+MAX_BYTES: Final = 64 * 1024 * 1024  #: of an encoded manifest
+MAX_PATH_BYTES: Final = 1024
+MAX_PART_BYTES: Final = 255  #: what file systems allow between two slashes
+MAX_TYPES: Final = 1000
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,100}(?:; charset=utf-8)?")
+_UNFIT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A new manifest, and how many files it leaves out because their names begin with a dot."""
+
+    manifest: Manifest
+    dropped: int
+
+
+def make_manifest(
+    deployment: DeploymentId,
+    created_at: datetime,
+    files: Iterable[tuple[str, str, int]],
+    immutable: Sequence[str] = (),
+) -> Made:
+    """Make the manifest of *files*: (path, sha256, size in bytes). *immutable* are the framework's globs.
+
+    The same arguments always make the same manifest, and so the same bytes.
+
+    Raises:
+        InvalidError: a path could mean something else than one file of this site, or stands there twice.
+        TooLargeError: there are more than MAX_ENTRIES files.
+    """
+    is_immutable = immutable_test(immutable)
+    entries: dict[str, Entry] = {}
+    dropped = 0
+    for path, sha256, size_bytes in files:
+        check_path(path)
+        if is_hidden(path):
+            dropped += 1
+            continue
+        if path in entries:
+            raise _unfit(path, "it stands in the listing twice")
+        if len(entries) == MAX_ENTRIES:
+            raise TooLargeError(f"the site has more than {MAX_ENTRIES} files")
+        entries[path] = Entry(
+            sha256=_digest(sha256),
+            size_bytes=_size(size_bytes),
+            content_type=content_type(path),
+            immutable=is_immutable(path),
+        )
+    manifest = Manifest(
+        deployment=deployment,
+        created_at=created_at.astimezone(UTC),
+        dialect="default",
+        entries=entries,
+        fallback=_single_page(entries),
+    )
+    return Made(manifest=manifest, dropped=dropped)
+
+
+def _single_page(entries: Mapping[str, Entry]) -> str | None:
+    """``index.html`` where it is the only HTML file: then unknown pages are its own to show."""
+    pages = [path for path in entries if is_page(path)]
+    return "index.html" if pages == ["index.html"] else None
+
+
+def check_path(path: str) -> str:
+    """Return *path* if it names one file below a root, and nothing else, wherever it is used.
+
+    Raises:
+        InvalidError: it is empty, absolute, too long, climbs, or holds a control character or a backslash.
+    """
+    if _UNFIT.search(path):
+        raise _unfit(path, "it holds a control character, a backslash or broken UTF-8")
+    if len(path.encode()) > MAX_PATH_BYTES:
+        raise _unfit(path, f"it is longer than {MAX_PATH_BYTES} bytes")
+    for part in path.split("/"):
+        if part in ("", ".", ".."):
+            raise _unfit(path, "it is empty or absolute, or a part of it is empty, '.' or '..'")
+        if len(part.encode()) > MAX_PART_BYTES:
+            raise _unfit(path, f"a part of it is longer than {MAX_PART_BYTES} bytes")
+    return path
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a part of *path* begins with a dot; ``.well-known`` at the root does not count (RFC 8615)."""
+    return ("/." in path or path.startswith(".")) and any(
+        part.startswith(".") for part in path.removeprefix(".well-known/").split("/")
+    )
+
+
+def encode(manifest: Manifest) -> bytes:
+    """*manifest* as compact JSON; equal manifests give equal bytes, whatever the order of their files."""
+    types = sorted({entry.content_type for entry in manifest.entries.values()})
+    numbers = {kind: number for number, kind in enumerate(types)}
+    document = {
+        "v": FORMAT,
+        "deployment": manifest.deployment,
+        "created_at": manifest.created_at.astimezone(UTC).isoformat(),
+        "dialect": manifest.dialect,
+        "fallback": manifest.fallback,
+        "extra": dict(manifest.extra),
+        "types": types,
+        "entries": [
+            [path, entry.sha256, entry.size_bytes, numbers[entry.content_type], int(entry.immutable)]
+            for path, entry in sorted(manifest.entries.items())
+        ],
+    }
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
+
+
+def decode(data: bytes) -> Manifest:
+    """Read what ``encode`` wrote. Every field is checked: a manifest decides what leaves the store.
+
+    Raises:
+        InvalidError: it is none of ours, of another format, or damaged.
+    """
+    if len(data) > MAX_BYTES:
+        raise _damaged(f"it is longer than {MAX_BYTES} bytes")
+    try:
+        return _manifest(json.loads(data))
+    except (ValueError, TypeError, KeyError, RecursionError) as cause:
+        raise _damaged(str(cause)) from cause
+
+
+_KEYS: Final = frozenset({"v", "deployment", "created_at", "dialect", "fallback", "extra", "types", "entries"})
+
+
+def _manifest(document: Any) -> Manifest:
+    if type(document) is not dict or document.get("v") != FORMAT or document.keys() != _KEYS:
+        raise ValueError(f"not a manifest of format {FORMAT}")
+    types = [_matching(_TYPE, kind) for kind in _list(document["types"], MAX_TYPES)]
+    rows = _list(document["entries"], MAX_ENTRIES)
+    entries = dict(_entry(row, types) for row in rows)
+    fallback = document["fallback"]
+    created_at = datetime.fromisoformat(_text(document["created_at"]))
+    if len(entries) != len(rows) or not (fallback is None or fallback in entries):
+        raise ValueError("a path stands there twice, or the fallback is missing")
+    if created_at.tzinfo is None or type(document["extra"]) is not dict:
+        raise ValueError("created_at without a zone, or extra is no table")
+    return Manifest(
+        deployment=DeploymentId(_matching(re.compile(r"dpl_[a-z0-9]{1,60}"), document["deployment"])),
+        created_at=created_at.astimezone(UTC),
+        dialect=_matching(re.compile(r"[a-z]{1,20}"), document["dialect"]),
+        entries=entries,
+        fallback=fallback,
+        extra=document["extra"],
+    )
+
+
+def _entry(row: Any, types: Sequence[str]) -> tuple[str, Entry]:
+    path, sha256, size_bytes, kind, immutable = _list(row, 5)
+    if type(kind) is not int or kind < 0 or immutable not in (0, 1):
+        raise ValueError("not an entry")
+    try:
+        content = types[kind]
+    except IndexError as cause:
+        raise ValueError("unknown content type") from cause
+    if is_hidden(check_path(_text(path))):
+        raise ValueError("a hidden file")
+    entry = Entry(sha256=_digest(sha256), size_bytes=_size(size_bytes), content_type=content, immutable=bool(immutable))
+    return path, entry
+
+
+def _digest(value: Any) -> Digest:
+    return Digest(_matching(_DIGEST, value))
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 53:
+        raise InvalidError(f"{value!r} is no size in bytes")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], value: Any) -> str:
+    if type(value) is not str or not pattern.fullmatch(value):
+        raise InvalidError(f"{str(value)[:80]!r} is not what stands here", why=f"expected {pattern.pattern}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("a text was expected")
+    return value
+
+
+def _list(value: Any, most: int) -> list[Any]:
+    if type(value) is not list or len(value) > most:
+        raise ValueError(f"a list of at most {most} was expected")
+    return value
+
+
+def _unfit(path: str, why: str) -> InvalidError:
+    return InvalidError(f"the file {path[:120]!r} cannot be served", why=why, fix="rename it in the build's output")
+
+
+def _damaged(why: str) -> InvalidError:
+    return InvalidError("the manifest cannot be read", why=why, fix="deploy again: it is made anew")

@@ -1,0 +1,163 @@
+"""Publish: what a build left becomes blobs, a manifest, and a deployment that is ready.
+
+The order of writing: blobs durable, manifest durable, one transaction, memory. Each step may be repeated, so
+what a crash cut off is done again at the next start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from builder.protocol import MAX_PATH_BYTES
+from scalemesh.db import deployments, projects
+from scalemesh.db.deployments import DeploymentRows
+from scalemesh.db.projects import ProjectRows
+from scalemesh.errors import ConflictError, NotFoundError, RefusedError, UnreachableError
+from scalemesh.faults import fault
+from scalemesh.ports import BlobStore, Staging
+from scalemesh.services import manifests
+from scalemesh.services.endings import Endings
+from scalemesh.services.ledger import Ledger
+from scalemesh.services.listings import Listings, OutputFile, put_bytes
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.receiving import Receiving
+from scalemesh.services.releases import go_live
+from scalemesh.values import Deployment, DeploymentId, Limits, Reason, State
+
+log = logging.getLogger(__name__)
+RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where published things go."""
+
+    store: BlobStore
+    staging: Staging
+    listings: Listings
+    receiving: Receiving
+
+
+class Publisher:
+    def __init__(
+        self,
+        ledger: Ledger,
+        stored: Stored,
+        endings: Endings,
+        logs: LogPipeline,
+        *,
+        limits: Limits,
+        base: str,
+        site_url: Callable[[str], str],
+        immutable: Callable[[str], Sequence[str]],
+        now: Callable[[], datetime],
+    ) -> None:
+        """*site_url* makes a link of a host name; *immutable* gives a framework's patterns of hash-named files."""
+        self._ledger, self._stored, self._endings, self._logs = ledger, stored, endings, logs
+        self._rows, self._projects = DeploymentRows(ledger.database), ProjectRows(ledger.database)
+        self._limits, self._base, self._site_url = limits, base, site_url
+        self._immutable, self._now = immutable, now
+        self._accepted: asyncio.Queue[DeploymentId] = asyncio.Queue()
+
+    async def accept(self, deployment: Deployment, files: Sequence[OutputFile], framework: str) -> State:
+        """Take a result: from here on it is published, whatever happens to this process.
+
+        Raises:
+            GoneError: the attempt is over.
+            RefusedError: a path or a digest that it may not name; the deployment has failed.
+        """
+        try:
+            check_files(files, self._limits)
+            await self._stored.receiving.own(deployment, files)
+        except RefusedError as error:
+            await self._endings.fail(deployment, Reason.REJECTED, str(error))
+            raise
+        listing = await self._stored.listings.keep(files)
+        fault("finish.after_listing")
+        async with self._ledger.change(deployment.project) as tx:
+            await deployments.finish(tx, deployment, listing, framework)
+        fault("finish.after_commit")
+        self._accepted.put_nowait(deployment.id)
+        return State.PUBLISHING
+
+    async def serve(self) -> None:
+        """Publish what was accepted, also by an earlier daemon, until cancelled."""
+        for deployment in await self._rows.in_state(State.PUBLISHING):
+            self._accepted.put_nowait(deployment.id)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._publish_until_done(await self._accepted.get()))
+
+    async def _publish_until_done(self, deployment: DeploymentId) -> None:
+        """Publish; while the store does not answer, wait and try again: a build is not lost to that."""
+        for tries in range(1 << 30):
+            try:
+                await self._publish(await self._rows.get(deployment))
+            except UnreachableError as error:
+                pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
+                log.warning("store unreachable", extra={"deployment": deployment, "error": str(error)})
+                await self._logs.write(deployment, "publish", f"Waiting for the store: {error.what}")
+                await asyncio.sleep(pause)
+                continue
+            except (ConflictError, NotFoundError):
+                return  # canceled or deleted meanwhile
+            except RefusedError as error:
+                await self._endings.fail(await self._rows.get(deployment), Reason.REJECTED, str(error))
+            except Exception:
+                log.exception("publishing failed", extra={"deployment": deployment})
+                found = await self._rows.get(deployment)
+                await self._endings.fail(found, Reason.INTERNAL, "a bug in the daemon; see its log")
+            return
+
+    async def _publish(self, deployment: Deployment) -> None:
+        if deployment.state is not State.PUBLISHING or deployment.listing is None:
+            return
+        files = await self._stored.listings.read(deployment.listing)
+        blobs = await self._stored.receiving.own(deployment, files)
+        await self._stored.staging.adopt(deployment.id, deployment.attempt, [blob.sha256 for blob in blobs])
+        fault("publish.after_blobs")
+        made = manifests.make_manifest(
+            deployment.id,
+            deployment.created_at,
+            [(file.path, file.sha256, file.size_bytes) for file in files],
+            self._immutable(deployment.framework or ""),
+        )
+        manifest = await put_bytes(self._stored.store, manifests.encode(made.manifest))
+        fault("publish.after_manifest")
+        project = await self._projects.named(deployment.project)
+        async with self._ledger.change(deployment.project) as tx:
+            await projects.own(tx, deployment.project, blobs)
+            await deployments.ready(tx, deployment.id, manifest, self._now())
+            moved = await go_live(tx, deployment, project, self._base)
+        fault("publish.after_commit")
+        await self._told_ready(deployment, moved)
+
+    async def _told_ready(self, deployment: Deployment, moved: Sequence[str]) -> None:
+        for host in moved:
+            await self._logs.write(deployment.id, "publish", f"Live: {self._site_url(host)}")
+        self._stored.receiving.forget(deployment)
+        await self._endings.clean(deployment, "Ready")
+
+
+def check_files(files: Sequence[OutputFile], limits: Limits) -> None:
+    """Refuse a list that no honest build makes.
+
+    Raises:
+        RefusedError: too many files, too many bytes, a path twice, or a path that is none.
+    """
+    if len(files) > limits.output_files or sum(file.size_bytes for file in files) > limits.output_bytes:
+        raise RefusedError(f"over {limits.output_files} files or {limits.output_bytes >> 20} MiB")
+    seen: set[str] = set()
+    for file in files:
+        parts = file.path.split("/")
+        if (
+            len(file.path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES
+            or file.path in seen
+            or any(part in ("", ".", "..") for part in parts)
+            or any(ord(character) < 0x20 or ord(character) == 0x7F for character in file.path)
+        ):
+            raise RefusedError(f"{file.path[:100]!r} cannot be a file's path")
+        seen.add(file.path)

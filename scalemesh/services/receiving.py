@@ -1,0 +1,85 @@
+"""Uploads of a deployment, from a builder or a person: what is missing, and taking it, within the limits."""
+
+from collections.abc import AsyncIterable, Collection, Sequence
+
+from scalemesh.db.database import Database
+from scalemesh.db.projects import ProjectRows
+from scalemesh.errors import RefusedError
+from scalemesh.ports import Staging
+from scalemesh.services.listings import OutputFile
+from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Limits
+
+
+class Receiving:
+    """A project's own blobs need no second upload; another project's are as unknown as any."""
+
+    def __init__(self, database: Database, staging: Staging, limits: Limits) -> None:
+        self._projects, self._staging, self._limits = ProjectRows(database), staging, limits
+        self._taken: dict[tuple[DeploymentId, int], dict[Digest, int]] = {}
+
+    async def missing(self, deployment: Deployment, blobs: Sequence[Blob]) -> list[Digest]:
+        """Those of *blobs* that must be uploaded under this attempt.
+
+        Raises:
+            RefusedError: one alone is over the limit of an output.
+        """
+        for blob in blobs:
+            self._check_size(blob.size_bytes)
+        taken = await self._of(deployment)
+        asked = dict.fromkeys(blob.sha256 for blob in blobs if blob.sha256 not in taken)
+        owned = await self._projects.owned(deployment.project, asked)
+        return [digest for digest in asked if digest not in owned]
+
+    async def receive(self, deployment: Deployment, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
+        """Take one upload. Repeatable.
+
+        Raises:
+            RefusedError: wrong bytes, or over the limits of an output.
+        """
+        taken = await self._of(deployment)
+        if blob.sha256 not in taken:
+            self._check_size(sum(taken.values()) + blob.size_bytes)
+            if len(taken) >= self._limits.output_files:
+                raise RefusedError(f"an output has at most {self._limits.output_files} files")
+            taken[blob.sha256] = blob.size_bytes  # counted before it comes: parallel uploads share the limit
+        try:
+            await self._staging.receive(deployment.id, deployment.attempt, blob, chunks)
+        except BaseException:
+            self.forget(deployment)  # what did arrive is read again from the staging area
+            raise
+
+    async def own(self, deployment: Deployment, files: Sequence[OutputFile]) -> Collection[Blob]:
+        """The distinct blobs of *files*, if this deployment may name them all.
+
+        Raises:
+            RefusedError: one was neither uploaded under this attempt nor published by this project before, or has
+                another size.
+        """
+        sizes = {file.sha256: file.size_bytes for file in files}
+        received = await self._staging.received(deployment.id, deployment.attempt)
+        rest = [digest for digest in sizes if digest not in received]
+        known = {**received, **await self._projects.owned(deployment.project, rest)}
+        for digest, size in sizes.items():
+            if known.get(digest) != size:
+                raise RefusedError(
+                    f"the deployment names a file that it does not have: {digest[:12]}…",
+                    why="it was not uploaded under this attempt, and the project never published it",
+                )
+        return [Blob(sha256=digest, size_bytes=size) for digest, size in sizes.items()]
+
+    def forget(self, deployment: Deployment) -> None:
+        """Drop what is remembered of the attempt; it is read again where it is needed."""
+        self._taken.pop((deployment.id, deployment.attempt), None)
+
+    async def _of(self, deployment: Deployment) -> dict[Digest, int]:
+        key = deployment.id, deployment.attempt
+        if key not in self._taken:
+            found = await self._staging.received(*key)
+            self._taken.setdefault(key, found)
+        return self._taken[key]
+
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > self._limits.output_bytes:
+            raise RefusedError(
+                f"an output has at most {self._limits.output_bytes >> 20} MiB", fix="raise builds.output_mib"
+            )

@@ -1,0 +1,79 @@
+"""A release is a pointer: going live, promote, rollback, unpin. No build, no copying."""
+
+from scalemesh.db import aliases, deployments, projects
+from scalemesh.db.aliases import AliasRows
+from scalemesh.db.database import Transaction
+from scalemesh.errors import ConflictError
+from scalemesh.services import hosts
+from scalemesh.services.ledger import Ledger
+from scalemesh.values import Deployment, DeploymentId, Environment, HostKind, Project, ProjectId, Route, State
+
+
+class Releases:
+    """Moves production aliases, on a person's word."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger, self._aliases = ledger, AliasRows(ledger.database)
+
+    async def of_project(self, project: ProjectId) -> list[Route]:
+        """All hosts of the project."""
+        return await self._aliases.of_project(project)
+
+    async def promote(self, deployment: Deployment) -> None:
+        """Show *deployment* as production from now on; newer ones go live by themselves again. Repeatable.
+
+        Raises:
+            ConflictError: it is not ready.
+        """
+        await self._point(deployment, pinned=False)
+
+    async def rollback(self, project: Project, to: Deployment | None = None) -> DeploymentId:
+        """Show an older deployment and hold it there until somebody promotes or unpins.
+
+        Without *to*: the newest ready production deployment before the live one.
+
+        Raises:
+            ConflictError: there is none, or *to* is not ready or another project's.
+        """
+        if to is None:
+            to = await self._before_live(project)
+        if to.project != project.id:
+            raise ConflictError(f"{to.id} is a deployment of {to.project_name}, not of {project.name}")
+        await self._point(to, pinned=True)
+        return to.id
+
+    async def unpin(self, project: ProjectId) -> None:
+        """Let newer deployments go live by themselves again. Repeatable."""
+        async with self._ledger.change(project) as tx:
+            await projects.pin(tx, project, pinned=False)
+
+    async def _before_live(self, project: Project) -> Deployment:
+        async with self._ledger.change(project.id) as tx:
+            live = await deployments.get(tx, project.live) if project.live else None
+            previous = await self._aliases.previous(project.id, live.sequence) if live else None
+            if previous is None:
+                raise ConflictError(f"{project.name} has no earlier deployment to go back to")
+            return await deployments.get(tx, previous)
+
+    async def _point(self, deployment: Deployment, *, pinned: bool) -> None:
+        if deployment.state is not State.READY:
+            raise ConflictError(f"{deployment.id} is {deployment.state}", why="only what is ready can be live")
+        async with self._ledger.change(deployment.project) as tx:
+            await aliases.point_production(tx, deployment.project, deployment.id)
+            await projects.pin(tx, deployment.project, pinned=pinned)
+
+
+async def go_live(tx: Transaction, deployment: Deployment, project: Project, base: str) -> list[str]:
+    """Move the aliases that follow a deployment that has become ready; return the hosts that moved.
+
+    Production moves to newer deployments only, and not while a person has pinned it.
+    """
+    moved = []
+    if deployment.environment is Environment.PRODUCTION and not project.pinned:
+        host = f"{hosts.production_label(project.name)}.{base}"
+        moved += [host] * await aliases.point_if_newer(tx, host, deployment)
+    if deployment.branch is not None:
+        host = f"{hosts.branch_label(project.name, deployment.branch)}.{base}"
+        await aliases.reserve(tx, host, project.id, HostKind.BRANCH, branch=deployment.branch)
+        moved += [host] * await aliases.point_if_newer(tx, host, deployment)
+    return moved

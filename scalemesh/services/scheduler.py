@@ -1,0 +1,204 @@
+"""One scheduler, one counter, one transaction: takes from the queue, starts jobs, sees them to their end.
+
+Also what a restart needs: builds that went on without us are adopted, jobs that belong to nobody are reaped.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final
+
+from scalemesh.config import Builds
+from scalemesh.db import deployments, queue
+from scalemesh.db.deployments import DeploymentRows
+from scalemesh.errors import NotFoundError, RefusedError, ScaleMeshError, UnreachableError
+from scalemesh.faults import fault
+from scalemesh.ports import Executor
+from scalemesh.services.endings import Endings
+from scalemesh.services.ends import verdict
+from scalemesh.services.ledger import Ledger
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.vault import BuildTokens
+from scalemesh.values import BuildEnd, BuildJob, Deployment, EndCause, JobRef, Reason, State
+
+log = logging.getLogger(__name__)
+QUEUE_LOOK: Final = 50  #: how far down the queue a build that fits is looked for
+IDLE_S: Final = 30.0  #: at the latest the queue is looked at again
+UPLOAD_HOURS: Final = 24  #: an upload that was begun and not finished by then has failed
+RETRY_START_S: Final = 15
+MAX_ATTEMPTS: Final = 2
+
+
+class Scheduler:
+    def __init__(
+        self,
+        ledger: Ledger,
+        executor: Executor,
+        endings: Endings,
+        logs: LogPipeline,
+        tokens: BuildTokens,
+        *,
+        builds: Builds,
+        memory_bytes: int,
+        socket: str,
+        now: Callable[[], datetime],
+    ) -> None:
+        """*memory_bytes* is what all builds together may use; *socket* is where local builders find the daemon."""
+        self._ledger, self._db, self._rows = ledger, ledger.database, DeploymentRows(ledger.database)
+        self._executor, self._endings, self._logs, self._tokens = executor, endings, logs, tokens
+        self._builds, self._memory_bytes, self._socket, self._now = builds, memory_bytes, socket, now
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at the queue: something came, or something ended."""
+        self._woken.set()
+
+    async def serve(self) -> None:
+        """Adopt what runs, then build what is queued, until cancelled. Cancelling leaves running jobs alone."""
+        async with asyncio.TaskGroup() as group:
+            for deployment in await self._adopted():
+                group.create_task(self._see_through(deployment))
+            group.create_task(self._watch_leases())
+            while True:
+                self._woken.clear()
+                while taken := await self._take_next():
+                    group.create_task(self._see_through(taken))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), await self._until_due())
+
+    async def _take_next(self) -> Deployment | None:
+        """Move the first deployment that may start now to building, and return it."""
+        now = self._now()
+        patience = now - timedelta(seconds=self._builds.overtake_limit_s)
+        async with self._db.transaction() as tx:
+            load = await queue.building_load(tx)
+            if sum(count for count, _ in load.values()) >= self._builds.parallel:
+                return None
+            room = self._memory_bytes - sum(memory for _, memory in load.values())
+            for waiting in await queue.queue(tx, now, patience=patience, limit=QUEUE_LOOK):
+                if load.get(waiting.project, (0, 0))[0] >= self._builds.parallel_per_project:
+                    continue
+                if waiting.memory_bytes > room:
+                    await queue.passed_over(tx, waiting.id, now)
+                    if await queue.has_waited_enough(tx, waiting.id, patience):
+                        return None
+                    continue
+                await deployments.start(tx, waiting.id, now=now, lease_until=self._lease())
+                started = await deployments.get(tx, waiting.id)
+                break
+            else:
+                return None
+        async with self._ledger.change(started.project):
+            return started  # its routes show the new state
+
+    async def _see_through(self, deployment: Deployment) -> None:
+        """Start the job (or find it, if it runs already), wait for its end, draw the conclusion, clean up."""
+        ref = JobRef(deployment=deployment.id, attempt=deployment.attempt, where=deployment.job or "")
+        try:
+            if not deployment.job:
+                ref = await self._start(deployment)
+            end = await self._executor.wait(ref)
+            await self._ended(deployment, end)
+            await self._executor.stop(ref)
+        except RefusedError as error:
+            await self._endings.fail(deployment, Reason.INTERNAL, str(error))
+        except UnreachableError as error:
+            await self._try_later(deployment, str(error))
+        except ScaleMeshError as error:
+            log.warning("build not seen through", extra={"deployment": deployment.id, "error": str(error)})
+        except Exception:
+            log.exception("a build's task failed", extra={"deployment": deployment.id})
+            await self._endings.fail(deployment, Reason.INTERNAL, "a bug in the daemon; see its log")
+        finally:
+            self.wake()
+
+    async def _start(self, deployment: Deployment) -> JobRef:
+        job = BuildJob(
+            deployment=deployment.id,
+            attempt=deployment.attempt,
+            socket=self._socket,
+            url=self._builds.public_url,
+            token=self._tokens.make(deployment.id, deployment.attempt),
+            limits=self._builds.limits(),
+        )
+        fault("start.before")
+        ref = await self._executor.start(job)
+        fault("start.after")
+        async with self._db.transaction() as tx:
+            await deployments.set_job(tx, deployment.id, deployment.attempt, ref.where)
+        if (await self._rows.get(deployment.id)).state is State.CANCELED:
+            await self._executor.stop(ref)  # the cancel came before there was a job to kill
+        return ref
+
+    async def _ended(self, started: Deployment, end: BuildEnd) -> None:
+        """What the job's end means, if the deployment is still in that attempt."""
+        try:
+            deployment = await self._rows.get(started.id)
+        except NotFoundError:
+            return
+        if deployment.state is not State.BUILDING or deployment.attempt != started.attempt:
+            return
+        reported = json.loads(deployment.reported) if deployment.reported else None
+        found = verdict(end, reported, self._builds.limits())
+        if found.reason is Reason.LOST and reported is None and deployment.attempt < MAX_ATTEMPTS:
+            await self._retry(deployment)
+            return
+        await self._endings.fail(deployment, found.reason, found.message)
+
+    async def _retry(self, deployment: Deployment) -> None:
+        text = "The build was lost; it starts once more"
+        async with self._db.transaction() as tx:
+            await deployments.requeue(tx, deployment, not_before=self._now(), message=text, counts=True)
+        await self._logs.write(deployment.id, "queue", text)
+
+    async def _try_later(self, deployment: Deployment, why: str) -> None:
+        """The place where builds run does not answer: back into the queue, without counting an attempt."""
+        not_before = self._now() + timedelta(seconds=RETRY_START_S)
+        async with self._db.transaction() as tx:
+            await deployments.requeue(tx, deployment, not_before=not_before, message=why, counts=False)
+        await self._logs.write(deployment.id, "queue", f"Builds cannot start now, trying again: {why}")
+
+    async def _adopted(self) -> list[Deployment]:
+        """At the start: reap jobs that belong to no build, return the builds to see through."""
+        async with self._db.transaction() as tx:
+            await deployments.renew_all(tx, self._lease())
+        builds = {(found.id, found.attempt): found for found in await self._rows.in_state(State.BUILDING)}
+        running = {(ref.deployment, ref.attempt): ref for ref in await self._executor.running()}
+        for key, ref in running.items():
+            if key not in builds:
+                log.info("reaping a job that nobody waits for", extra={"deployment": ref.deployment})
+                await self._executor.stop(ref)
+        return [await self._found_again(build, running.get(key)) for key, build in builds.items()]
+
+    async def _found_again(self, build: Deployment, ref: JobRef | None) -> Deployment:
+        """*build* with the words that find its job. Without any, a start (idempotent) makes or finds it."""
+        if ref is not None and ref.where != build.job:
+            async with self._db.transaction() as tx:
+                await deployments.set_job(tx, build.id, build.attempt, ref.where)
+            return await self._rows.get(build.id)
+        return build
+
+    async def _watch_leases(self) -> None:
+        """Ends builds whose builder has not been heard for a lease, and uploads that nobody finishes."""
+        while True:
+            await asyncio.sleep(self._builds.lease_s / 4)
+            now = self._now()
+            for deployment in await self._rows.expired(now):
+                log.warning("lease ran out", extra={"deployment": deployment.id, "attempt": deployment.attempt})
+                ref = JobRef(deployment=deployment.id, attempt=deployment.attempt, where=deployment.job or "")
+                await self._executor.stop(ref)
+                await self._ended(deployment, BuildEnd(cause=EndCause.LOST, detail="the builder was not heard of"))
+                self.wake()
+            for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
+                text = f"The upload was not finished within {UPLOAD_HOURS} hours"
+                await self._endings.fail(upload, Reason.LOST, text)
+
+    async def _until_due(self) -> float:
+        due = await queue.next_due(self._db, self._now())
+        return min(IDLE_S, max(0.0, (due - self._now()).total_seconds())) if due else IDLE_S
+
+    def _lease(self) -> datetime:
+        return self._now() + timedelta(seconds=self._builds.lease_s)

@@ -1,0 +1,207 @@
+"""Builds every object of the daemon, on one screen: top to bottom the order of start, backwards that of stop."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from builder.frameworks import immutable_patterns
+from scalemesh import registry
+from scalemesh.config import MIB, Config
+from scalemesh.daemon import Daemon, bound_socket, only_daemon, until_signal
+from scalemesh.db.database import Database, open_database
+from scalemesh.edge.visit import Visits
+from scalemesh.errors import ConfigError
+from scalemesh.ports import BlobStore, Checks, Executor, Finding, LogBus, LogStore
+from scalemesh.services.accounts import Accounts
+from scalemesh.services.builds import BuildCalls
+from scalemesh.services.deployer import Deployer
+from scalemesh.services.endings import Endings
+from scalemesh.services.ledger import Ledger
+from scalemesh.services.links import Links
+from scalemesh.services.listings import Listings
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.projects import Projects
+from scalemesh.services.publisher import Publisher, Stored
+from scalemesh.services.receiving import Receiving
+from scalemesh.services.releases import Releases
+from scalemesh.services.routing import RouteTable
+from scalemesh.services.scheduler import Scheduler
+from scalemesh.services.uploads import Uploads
+from scalemesh.services.vault import BuildTokens, Vault, load_key
+from scalemesh.web.app import make_builds_app, make_control_app
+
+log = logging.getLogger(__name__)
+DAY_S: Final = 24 * 3600
+
+
+class Plugins:
+    """The four plug points, opened."""
+
+    def __init__(self, executor: Executor, store: Any, logs: LogStore, bus: LogBus) -> None:
+        self.executor, self.logs, self.bus = executor, logs, bus
+        self.store: BlobStore = store
+        self.staging = store
+
+    def all(self) -> dict[str, Checks]:
+        return {"executor": self.executor, "store": self.store, "logs": self.logs, "bus": self.bus}
+
+
+@asynccontextmanager
+async def open_plugins(config: Config) -> AsyncIterator[Plugins]:
+    """Open what fills each plug point; closed in the opposite order."""
+    builds = config.builds
+    defaults: dict[str, dict[str, object]] = {
+        "executor": {"ca_bundle": builds.ca_bundle, "allow_networks": list(builds.allow_networks)},
+        "store": {"path": "store"},
+        "logs": {"path": "logs.db"},
+    }
+    async with AsyncExitStack() as opened:
+        found = {
+            point: await opened.enter_async_context(
+                registry.open_plugin(point, config.plugin(point), config.data_dir, defaults.get(point))
+            )
+            for point in ("store", "logs", "bus", "executor")
+        }
+        yield Plugins(**found)
+
+
+@asynccontextmanager
+async def build(config: Config) -> AsyncIterator[Daemon]:
+    """Everything that `scalemesh serve` runs; tests call this with another config."""
+    async with AsyncExitStack() as opened:
+        public = opened.enter_context(bound_socket(config.listen))
+        database = await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
+        plugins = await opened.enter_async_context(open_plugins(config))
+        await prove(plugins)
+        services = assemble(config, database, plugins, public.getsockname()[1])
+        yield Daemon(
+            config,
+            public,
+            load=services.ledger.load,
+            control=make_control_app(services, plugins.all(), trusted=False),
+            admin=make_control_app(services, plugins.all(), trusted=True),
+            builds=make_builds_app(services.builds),
+            visits=Visits(services.routes, plugins.store),
+            background=[services.publisher.serve, services.scheduler.serve],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The rules of the product, joined."""
+
+    accounts: Accounts
+    builds: BuildCalls
+    deployer: Deployer
+    ledger: Ledger
+    links: Links
+    logs: LogPipeline
+    projects: Projects
+    publisher: Publisher
+    releases: Releases
+    routes: RouteTable
+    scheduler: Scheduler
+    tokens: BuildTokens
+    uploads: Uploads
+
+
+def assemble(config: Config, database: Database, plugins: Plugins, port: int) -> Services:
+    """Join the rules; nothing starts to run by it."""
+    now, base, builds, limits = utc_now, config.hosts.base, config.builds, config.builds.limits()
+    key = load_key(config.data_dir / "key")
+    vault, tokens = Vault(key), BuildTokens(key, lifetime_s=builds.time_limit_s + DAY_S)
+    memory_bytes, links, routes = memory_for_builds(config), Links(config.hosts, port), RouteTable()
+    ledger = Ledger(database, routes)
+    logs = LogPipeline(plugins.logs, plugins.bus, now=now)
+    endings = Endings(ledger, plugins.staging, logs, now=now)
+    scheduler = Scheduler(
+        ledger, plugins.executor, endings, logs, tokens,
+        builds=builds, memory_bytes=memory_bytes, socket=str(config.builds_socket), now=now,
+    )  # fmt: skip
+    receiving = Receiving(database, plugins.staging, limits)
+    stored = Stored(plugins.store, plugins.staging, Listings(plugins.store), receiving)
+    publisher = Publisher(
+        ledger, stored, endings, logs,
+        limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, now=now,
+    )  # fmt: skip
+    projects = Projects(ledger, vault, git=config.git, base=base, now=now)
+    return Services(
+        accounts=Accounts(database, config.accounts, now=now),
+        builds=BuildCalls(
+            database, stored, logs, publisher, projects, tokens,
+            builds=builds, git=config.git, site_url=links.permalink, now=now,
+        ),
+        deployer=Deployer(
+            ledger, plugins.executor, endings, logs,
+            builds=builds, memory_bytes=memory_bytes, base=base, wake=scheduler.wake, now=now,
+        ),
+        ledger=ledger,
+        links=links,
+        logs=logs,
+        projects=projects,
+        publisher=publisher,
+        releases=Releases(ledger),
+        routes=routes,
+        scheduler=scheduler,
+        tokens=tokens,
+        uploads=Uploads(database, stored, logs, publisher, limits=limits, wake=scheduler.wake),
+    )  # fmt: skip
+
+
+async def serve(config: Config, ready: Callable[[Daemon], None] = lambda _daemon: None) -> None:
+    """Run the daemon until a signal; running builds go on, the next start adopts them.
+
+    Raises:
+        ConfigError: another daemon runs on the same data, the port is taken, or a plug-in does not work.
+    """
+    with only_daemon(config.data_dir):
+        async with build(config) as daemon:
+            await until_signal(lambda: daemon.serve(lambda: ready(daemon)))
+
+
+async def check(config: Config) -> list[tuple[str, Finding]]:
+    """Open everything and prove each plug-in; (plug point, finding) for each thing looked at."""
+    async with AsyncExitStack() as opened:
+        await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
+        return await findings(await opened.enter_async_context(open_plugins(config)))
+
+
+async def prove(plugins: Plugins) -> None:
+    """Let every plug-in prove itself.
+
+    An executor that does not work is told and lived with: it refuses builds, and after a reboot the sites must come
+    up all the same.
+
+    Raises:
+        ConfigError: another one does not work.
+    """
+    for point, finding in await findings(plugins):
+        if finding.ok:
+            continue
+        if point != "executor":
+            raise ConfigError(f"{point}: {finding.what}", fix=finding.fix)
+        log.error("builds cannot run: %s", finding.what, extra={"fix": finding.fix})
+
+
+async def findings(plugins: Plugins) -> list[tuple[str, Finding]]:
+    """What each plug-in finds of itself, all looked at at once."""
+    points = plugins.all()
+    found: Sequence[Sequence[Finding]] = await asyncio.gather(*(plugin.check() for plugin in points.values()))
+    return [(point, finding) for point, each in zip(points, found, strict=True) for finding in each]
+
+
+def memory_for_builds(config: Config) -> int:
+    """What all builds together may use, in bytes: the machine's memory (or the setting) less the reserve."""
+    total = config.builds.total_memory_mib * MIB
+    if not total:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, total - config.builds.reserve_mib * MIB)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,85 @@
+"""The services over a real database, disk store and log, with an executor that a test steers."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scalemesh.config import Builds, Config
+from scalemesh.db.database import open_database
+from scalemesh.services.builds import Attempt, Success
+from scalemesh.services.listings import OutputFile
+from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Project, State, User
+from scalemesh.wiring import Plugins, Services, assemble
+from tests.contracts.executors import EndsWhenTold
+from tests.contracts.openers import BUSES, LOG_STORES, STORES
+
+URL = "https://git.example/team/site.git"
+PAGE = b"<!doctype html><title>hello</title>"
+
+
+@dataclass
+class Life:
+    """One life of a daemon; ``tests`` may begin another one in the same folder."""
+
+    services: Services
+    executor: EndsWhenTold
+    user: User
+
+    async def project(self, url: str = URL) -> Project:
+        return await self.services.projects.of_source(self.user, url)
+
+    async def until(self, deployment: DeploymentId, *states: State) -> Deployment:
+        """The deployment, once it is in one of *states*."""
+        while (found := await self.services.deployer.get(deployment)).state not in states:
+            await asyncio.sleep(0.002)
+        return found
+
+    async def upload(self, attempt: Attempt, data: bytes) -> OutputFile:
+        """Send one file as a builder does."""
+        digest = Digest(hashlib.sha256(data).hexdigest())
+        await self.services.builds.receive(attempt, Blob(sha256=digest, size_bytes=len(data)), once(data))
+        return OutputFile(path="index.html", sha256=digest, size_bytes=len(data))
+
+    async def built(self, deployment: DeploymentId, data: bytes = PAGE, attempt: int = 1) -> State:
+        """Play the builder of a started job: claim, upload one page, finish, end."""
+        await self.executor.job(deployment, attempt)
+        mine = Attempt(deployment, attempt)
+        await self.services.builds.claim(mine, "nonce")
+        file = await self.upload(mine, data)
+        success = Success(files=[file], framework="static", output_directory=".")
+        state = await self.services.builds.finish(mine, success)
+        await self.executor.end(deployment, attempt)
+        return state
+
+    async def log(self, deployment: DeploymentId) -> list[str]:
+        return [line.text for line in await self.services.logs.read(deployment)]
+
+
+@asynccontextmanager
+async def begin(folder: Path, executor: EndsWhenTold, builds: Builds | None = None) -> AsyncIterator[Life]:
+    """Open everything below *folder* and run the background work, as the daemon does."""
+    config = replace(Config(), data_dir=folder, builds=builds or Builds(total_memory_mib=8192))
+    async with (
+        open_database(folder / "scalemesh.db") as database,
+        STORES["disk"](folder) as store,
+        LOG_STORES["sqlite"](folder) as logs,
+        BUSES["memory"](64) as bus,
+    ):
+        services = assemble(config, database, Plugins(executor=executor, store=store, logs=logs, bus=bus), 8080)
+        await services.ledger.load()
+        work = [asyncio.create_task(serve()) for serve in (services.publisher.serve, services.scheduler.serve)]
+        try:
+            yield Life(services, executor, await services.accounts.owner())
+        finally:
+            for task in work:
+                task.cancel()
+            for task in work:
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+async def once(data: bytes) -> AsyncGenerator[bytes]:
+    yield data

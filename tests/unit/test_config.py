@@ -1,0 +1,75 @@
+"""The config file: every mistake at once, paths from its folder, plug-ins by kind."""
+
+from pathlib import Path
+
+import pytest
+
+from scalemesh import registry
+from scalemesh.config import Config, Plugin, load
+from scalemesh.errors import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "scalemesh.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_file_is_the_default_config() -> None:
+    shipped = load(Path(__file__).parents[2] / "config" / "scalemesh.toml")
+    defaults = Config()
+    assert (shipped.builds, shipped.serving, shipped.accounts) == (defaults.builds, defaults.serving, defaults.accounts)
+    assert (shipped.listen, shipped.hosts, shipped.git) == (defaults.listen, defaults.hosts, defaults.git)
+
+
+def test_relative_paths_count_from_the_files_folder(tmp_path: Path) -> None:
+    config = load(written(tmp_path, 'data_dir = "d"\n[git]\nallow = ["https", "file"]\nfile_root = "g"\n'))
+    assert config.data_dir == tmp_path / "d"
+    assert config.git.file_root == tmp_path / "g"
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
+    text = (
+        'dta_dir = "x"\n[listen]\nport = "80"\n[builds]\nparallel = 0\n[git]\nallow = ["file"]\n[executor]\nsize = 1\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text))
+    words = caught.value.what
+    assert "4 wrong settings" in words
+    assert 'dta_dir: unknown setting; did you mean "data_dir"?' in words
+    assert "listen.port = '80': must be an integer" in words
+    assert "builds: parallel = 0: must be 1 to" in words
+    assert "git: allow: file needs file_root" in words
+
+
+def test_a_plug_in_without_a_kind_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"executor\.kind: missing"):
+        load(written(tmp_path, "[executor]\n"))
+
+
+def test_a_setting_beside_the_kinds_table_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"store\.path: unknown setting"):
+        load(written(tmp_path, '[store]\nkind = "disk"\npath = "x"\n'))
+
+
+def test_a_missing_file_says_which(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read"):
+        load(tmp_path / "none.toml")
+
+
+def test_broken_toml_says_where(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 1"):
+        load(written(tmp_path, "a = = b"))
+
+
+async def test_an_unknown_kind_names_the_installed_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        registry.open_plugin("executor", Plugin("lcoal"), tmp_path)
+    assert "lcoal" in caught.value.what
+    assert "local" in caught.value.why
+    assert caught.value.fix == 'did you mean "local"?'
+
+
+async def test_a_plug_ins_own_mistakes_carry_their_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"store\.disk\.pth: unknown setting"):
+        registry.open_plugin("store", Plugin("disk", {"pth": "x"}), tmp_path)

@@ -1,0 +1,235 @@
+"""Documents and code say the same: settings, commands, ports, errors, the changelog, the locked packages."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+import pytest
+
+from scalemesh import errors, ports
+from scalemesh.config import Config, load
+from scalemesh.errors import ScaleMeshError
+from scalemesh.values import Reason
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "config" / "scalemesh.toml"
+LOCKS = sorted((ROOT / "config" / "locked").glob("*.txt"))
+PLUG_POINTS = {"executor": "executors", "store": "stores", "logs": "logstores", "bus": "logbus"}
+
+
+def plugins() -> list[tuple[str, str, str]]:
+    """Every kind of ours: its table in the config, its name, its class as module:Class."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [
+        (table, kind, target)
+        for table, group in PLUG_POINTS.items()
+        for kind, target in project["entry-points"].get(f"scalemesh.{group}", {}).items()
+    ]
+
+
+def settings(cls: type, where: str = "") -> dict[str, object]:
+    """Dotted names of all settings of a dataclass of the config, with their defaults as TOML would give them."""
+    hints = get_type_hints(cls)
+    found: dict[str, object] = {}
+    for field in dataclasses.fields(cls):
+        name = f"{where}{field.name}"
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if field.name in PLUG_POINTS and isinstance(default, dict):
+            found[f"{name}.kind"] = default["kind"]
+        elif dataclasses.is_dataclass(hints[field.name]):
+            found |= settings(hints[field.name], f"{name}.")
+        else:
+            found[name] = as_toml(default)
+    return found
+
+
+def as_toml(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def all_settings() -> dict[str, object]:
+    """Those of the daemon and of every plug-in of ours."""
+    found = settings(Config)
+    for table, kind, target in plugins():
+        found |= settings(plugin_class(target).Config, f"{table}.{kind}.")
+    return found
+
+
+def told() -> dict[str, object]:
+    """Dotted names and values of the settings that the example config shows, as they are or behind a ``#``."""
+    found: dict[str, object] = {}
+    table = ""
+    for line in EXAMPLE.read_text().splitlines():
+        bare = line.removeprefix("#").removeprefix(" ")
+        if match := re.fullmatch(r"\[([a-z0-9_.]+)\]\s*(#.*)?", bare):
+            table = f"{match[1]}."
+            found.setdefault(match[1], {})
+        elif match := re.match(r"([A-Za-z0-9_]+) = \S", bare):
+            found[table + match[1]] = tomllib.loads(bare)[match[1]]
+    return found
+
+
+def plugin_class(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def commands(group: click.Group, before: str = "") -> list[str]:
+    """Every command of the CLI in full, such as ``project list``."""
+    found: list[str] = []
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += commands(command, f"{before}{name} ")
+        elif not command.hidden:
+            found.append(f"{before}{name}")
+    return found
+
+
+def all_commands() -> list[str]:
+    main = importlib.import_module("scalemesh.cli.main")
+    group = next(value for value in vars(main).values() if isinstance(value, click.Group))
+    return commands(group)
+
+
+def port_methods() -> list[tuple[str, str]]:
+    return [
+        (name, method)
+        for name, port in inspect.getmembers(ports, inspect.isclass)
+        if port.__module__ == ports.__name__ and getattr(port, "_is_protocol", False)
+        for method, value in vars(port).items()
+        if inspect.isfunction(value) and not method.startswith("_")
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(all_settings()))
+def test_every_setting_is_in_the_example_config_with_its_default(name: str) -> None:
+    """A setting without a default shows an example instead."""
+    shown, default = told(), all_settings()[name]
+    assert name in shown
+    assert default in (None, dataclasses.MISSING) or shown[name] == default
+
+
+def test_the_example_config_shows_no_setting_that_does_not_exist() -> None:
+    known = all_settings()
+    tables = {name.rpartition(".")[0] for name in known} | set(PLUG_POINTS)
+    of_free_names = tuple(f"{name}." for name, default in known.items() if isinstance(default, dict))
+    extra = [name for name in told() if name not in known and name not in tables]
+    assert not [name for name in extra if not name.startswith(of_free_names)]
+
+
+def test_the_example_config_is_one_that_the_daemon_takes() -> None:
+    assert load(EXAMPLE).listen.port
+
+
+def test_every_command_has_its_place_in_the_documents() -> None:
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "cli.md").read_text()
+    missing = [name for name in all_commands() if not re.search(rf"`(scalemesh )?{name}\b", text)]
+    assert not missing
+
+
+def test_the_documents_name_no_command_that_does_not_exist() -> None:
+    known = all_commands()
+    text = (ROOT / "docs" / "cli.md").read_text()
+    named = re.findall(r"^\| `([a-z]+(?: [a-z]+)?)\b", text, re.MULTILINE)
+    assert named
+    assert not [name for name in named if name not in known and name.split(" ")[0] not in known]
+
+
+@pytest.mark.parametrize(("port", "method"), port_methods())
+def test_every_method_of_a_port_tells_its_contract(port: str, method: str) -> None:
+    assert inspect.getdoc(vars(getattr(ports, port))[method])
+
+
+@pytest.mark.parametrize("port", sorted({port for port, _ in port_methods()}))
+def test_a_port_has_at_most_four_methods_of_its_own(port: str) -> None:
+    assert len([name for name, _ in port_methods() if name == port]) <= 4
+
+
+def test_the_tree_of_errors_in_the_docstring_is_the_tree_of_classes() -> None:
+    drawn: dict[str, tuple[str, int, str | None]] = {}
+    ancestors: dict[int, str] = {}
+    for line in (errors.__doc__ or "").splitlines():
+        if not (match := re.match(r"([│├└─ ]*)(\w+Error)\s+(?:([a-z_]+)\s+)?(\d{3})?", line)):
+            continue
+        depth = len(match[1]) // 4
+        code, status = match[3] or "", int(match[4] or 0)
+        drawn[match[2]] = (code, status, ancestors.get(depth - 1))
+        ancestors[depth] = match[2]
+    for name, error in classes_below(ScaleMeshError).items():
+        parent = None if error is ScaleMeshError else error.__bases__[0].__name__
+        code, status, drawn_parent = drawn.pop(name)
+        assert (code, drawn_parent) == (error.code, parent)
+        assert status in (0, error.status)
+    assert not drawn
+
+
+def classes_below(top: type[ScaleMeshError]) -> dict[str, type[ScaleMeshError]]:
+    found = {top.__name__: top} if top.__module__ == errors.__name__ else {}
+    for cls in top.__subclasses__():
+        found |= classes_below(cls)
+    return found
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_code_is_explained(reason: Reason) -> None:
+    assert re.search(rf"^\| `{reason}` \| \S.+ \| \S.+ \|$", (ROOT / "docs" / "builds.md").read_text(), re.MULTILINE)
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    """Keep a Changelog: newest first, known headings, dates in ISO form."""
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    versions = [line for line in lines if line.startswith("## ")]
+    kinds = [line for line in lines if line.startswith("### ")]
+    assert versions[0] == "## [Unreleased]"
+    assert all(re.fullmatch(r"## \[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", line) for line in versions[1:])
+    allowed = {f"### {kind}" for kind in ("Security", "Removed", "Deprecated", "Added", "Changed", "Fixed")}
+    assert kinds
+    assert set(kinds) <= allowed
+
+
+@pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name)
+def test_links_inside_the_documents_lead_somewhere(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", document.read_text()):
+        file = document.parent / target if target else document
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", text).strip().lower().replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_every_locked_package_has_hashes_and_no_host(lock: Path) -> None:
+    requirements = re.split(r"(?m)^(?=[a-z0-9])", lock.read_text())[1:]
+    assert requirements
+    assert all("--hash=sha256:" in requirement for requirement in requirements)
+    assert not re.search(r"://|--(extra-)?index-url|--find-links", lock.read_text())
+
+
+def test_the_locks_cover_what_the_project_asks_for() -> None:
+    """A dependency that was added to pyproject.toml without tests/lock.sh would fail at a person's first start."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for lock, wanted in (
+        ("runtime", data["project"]["dependencies"]),
+        ("build", data["build-system"]["requires"]),
+        ("dev", data["project"]["dependencies"] + data["dependency-groups"]["dev"]),
+    ):
+        locked = set(re.findall(r"(?m)^([a-z0-9-]+)==", (ROOT / "config" / "locked" / f"{lock}.txt").read_text()))
+        assert not {re.split(r"[\[<>=!~ ;]", name)[0].lower().replace("_", "-") for name in wanted} - locked
+
+
+def test_modules_open_with_their_one_job() -> None:
+    sources = [path for room in ("scalemesh", "builder", "plugins") for path in (ROOT / room).rglob("*.py")]
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in sources
+        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent
