@@ -56,7 +56,11 @@ async def open_plugins(config: Config) -> AsyncIterator[Plugins]:
     """Open what fills each plug point; closed in the opposite order."""
     builds = config.builds
     defaults: dict[str, dict[str, object]] = {
-        "executor": {"ca_bundle": builds.ca_bundle, "allow_networks": list(builds.allow_networks)},
+        "executor": {
+            "ca_bundle": builds.ca_bundle,
+            "allow_networks": list(builds.allow_networks),
+            "file_root": str(config.git.file_root or ""),
+        },
         "store": {"path": "store"},
         "logs": {"path": "logs.db"},
     }

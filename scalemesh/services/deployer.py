@@ -80,6 +80,10 @@ class Deployer:
         """Newest first; *before* is the sequence that the last page ended with."""
         return await self._rows.page(project, before=before, limit=limit)
 
+    async def tallies(self) -> dict[State, int]:
+        """How many deployments are in each state; states without any are left out."""
+        return await self._rows.tallies()
+
     async def submit(self, user: User, project: Project, wanted: Wanted) -> Deployment:
         """Queue a deployment. An older one of the same branch that still waits is superseded: this takes its place.
 

@@ -11,6 +11,7 @@ _WORD: Final = re.compile(
     r"|(?:[A-Z]{2,4}(?![a-z]))?(?:[b-df-hj-np-tv-z]{0,2}[aeiouy][a-z]*)?"
     r"(?:(?:[AEIOUY]|[A-Z][chklmnprtw]?[aeiouy])[a-z]*)*[0-9]{0,2}"
 )
+_LONG: Final = 32  #: digits of a directory's name that is a hash, as Gatsby makes them
 _SHORT: Final = 8  #: what rollup, esbuild and their users cut their hashes to
 
 _GLOB: Final = re.compile(r"<hash>|\*\*/?|\*|\?")
@@ -44,8 +45,10 @@ def _translated(pattern: str) -> str:
 
 
 def carries_hash(path: str) -> bool:
-    """Whether the file name of *path* holds a part that no person would have written."""
-    name = path.rpartition("/")[2]
+    """Whether *path* holds a part that no person would have written: in the file name, or a directory all of hash."""
+    *directories, name = path.split("/")
+    if any(_HEX.fullmatch(directory) and len(directory) >= _LONG for directory in directories):
+        return True
     return "." in name and any(_is_hash(part) for part in _parts(name.rpartition(".")[0]))
 
 

@@ -20,6 +20,11 @@ class Links:
         self._base, self._control = hosts.base, hosts.control
 
     @property
+    def base(self) -> str:
+        """The domain that sites live below."""
+        return self._base
+
+    @property
     def is_secure(self) -> bool:
         return self._scheme == "https"
 

@@ -67,7 +67,8 @@ class Scheduler:
                 while taken := await self._take_next():
                     group.create_task(self._see_through(taken))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), await self._until_due())
+                    async with asyncio.timeout(await self._until_due()):
+                        await self._woken.wait()
 
     async def _take_next(self) -> Deployment | None:
         """Move the first deployment that may start now to building, and return it."""

@@ -1,0 +1,1 @@
+"""The control host over HTTP: API, live logs, metrics, and what builders talk to."""

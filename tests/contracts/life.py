@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,6 +53,15 @@ class Life:
         state = await self.services.builds.finish(mine, success)
         await self.executor.end(deployment, attempt)
         return state
+
+    async def whole_log(self, deployment: DeploymentId) -> list[str]:
+        """The log, once it is closed."""
+
+        async def never() -> bool:
+            return False
+
+        async with aclosing(self.services.logs.follow(deployment, 0, never)) as blocks:
+            return [line.text async for block in blocks for line in block.lines]
 
     async def log(self, deployment: DeploymentId) -> list[str]:
         return [line.text for line in await self.services.logs.read(deployment)]

@@ -70,7 +70,7 @@ async def test_a_failed_build_says_why_and_the_log_is_closed(life: Life) -> None
     await life.executor.end(deployment, cause=EndCause.FAILED)
     found = await life.until(deployment, State.FAILED)
     assert (found.reason, found.message) == (Reason.NO_OUTPUT, "no folder dist")
-    assert (await life.log(deployment))[-1] == "Failed (no_output): no folder dist"
+    assert (await life.whole_log(deployment))[-1] == "Failed (no_output): no folder dist"
 
 
 @pytest.mark.parametrize("cause", [EndCause.OOM, EndCause.PIDS, EndCause.TIMEOUT, EndCause.DISK])
@@ -386,7 +386,7 @@ async def test_a_finished_site_is_published_without_a_build(life: Life) -> None:
 
 
 async def test_an_uploaded_source_waits_for_its_files_and_is_built_from_them(life: Life) -> None:
-    project = await life.services.projects.create(life.user, name="app")
+    project = await life.services.projects.create(life.user, name="shop")
     deployment = await life.services.deployer.submit(life.user, project, Wanted(source=SourceKind.UPLOAD))
     digest = Digest(hashlib.sha256(PAGE).hexdigest())
     await life.services.uploads.receive(deployment, Blob(sha256=digest, size_bytes=len(PAGE)), once(PAGE))
@@ -394,7 +394,7 @@ async def test_an_uploaded_source_waits_for_its_files_and_is_built_from_them(lif
     file = OutputFile(path="index.html", sha256=digest, size_bytes=len(PAGE))
     assert await life.services.uploads.finish(deployment, [file]) is State.QUEUED
     await life.executor.job(deployment.id)
-    claim = await life.services.builds.claim(Attempt(deployment.id, 1), "n")
+    claim = await life.services.builds.claim(Attempt(deployment.id, 1), "nonce")
     assert claim["source"] == {"kind": "upload", "files": [["index.html", digest, len(PAGE), False]]}
     stream = await life.services.builds.source(Attempt(deployment.id, 1), digest)
     assert b"".join([chunk async for chunk in stream]) == PAGE

@@ -3,195 +3,32 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plugins.stores.disk import DiskConfig, DiskStore
-from scalemesh.edge.cache import BlobCache, ManifestCache
-from scalemesh.edge.visit import Visits
-from scalemesh.errors import NotFoundError, UnreachableError
-from scalemesh.ports import BlobStore, Finding
+from scalemesh.errors import UnreachableError
 from scalemesh.services.manifests import encode, make_manifest
-from scalemesh.services.routing import RouteTable
-from scalemesh.values import Blob, DeploymentId, Digest, HostKind, ProjectId, Route, State
-
-ID = DeploymentId("dpl_abcdefghij2345678901")
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-PROJECT = ProjectId("prj_a")
-BIG = bytes(range(256)) * 12_000  # 3 MB: streamed, in many chunks
-CHUNK = 64 * 1024
-FILES = {
-    "index.html": b"<h1>hello</h1>",
-    "404.html": b"<h1>lost</h1>",
-    "about.html": b"<h1>about</h1>",
-    "docs/index.html": b"<h1>docs</h1>",
-    "assets/index-BxYz12aB.js": b"console.log(1)",
-    "empty.txt": b"",
-    "film.mp4": BIG,
-    "d\u00fcse.txt": "düse".encode(),
-}
-
-
-class MemoryStore:
-    """Blobs in a dict, given out in chunks; counts reads that began and that ended."""
-
-    def __init__(self) -> None:
-        self.blobs: dict[Digest, bytes] = {}
-        self.begun: list[Digest] = []
-        self.ended: list[Digest] = []
-
-    def add(self, data: bytes) -> Digest:
-        digest = Digest(hashlib.sha256(data).hexdigest())
-        self.blobs[digest] = data
-        return digest
-
-    async def read(self, sha256: Digest, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
-        self.begun.append(sha256)
-        try:
-            if sha256 not in self.blobs:
-                raise NotFoundError(f"no blob {sha256}")
-            data = self.blobs[sha256][start:stop]
-            for position in range(0, len(data), CHUNK):
-                await asyncio.sleep(0)
-                yield data[position : position + CHUNK]
-        finally:
-            self.ended.append(sha256)
-
-    async def put(self, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
-        raise NotImplementedError
-
-    async def missing(self, digests: Collection[Digest]) -> set[Digest]:
-        raise NotImplementedError
-
-    async def delete(self, sha256: Digest) -> None:
-        del self.blobs[sha256]
-
-    async def check(self) -> Sequence[Finding]:
-        return ()
-
-
-class Unreachable(MemoryStore):
-    """Answers until it is cut off."""
-
-    away = False
-
-    async def read(self, sha256: Digest, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
-        if self.away:
-            raise UnreachableError("the store does not answer")
-        async for chunk in super().read(sha256, start, stop):
-            yield chunk
-
-
-class DiesMidway(MemoryStore):
-    """Breaks off after the first chunk of a large blob."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-    async def read(self, sha256: Digest, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
-        async for chunk in super().read(sha256, start, stop):
-            yield chunk
-            if len(chunk) == CHUNK:
-                raise self.error
-
-
-class Hangs(MemoryStore):
-    """Begins, and never goes on."""
-
-    async def read(self, sha256: Digest, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
-        self.begun.append(sha256)
-        await asyncio.Event().wait()
-        yield b""
-
-
-@dataclass
-class Got:
-    """An answer as it came over the wire."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes = field(repr=False)
-
-
-@dataclass
-class Site:
-    """A running server with one project on it."""
-
-    store: MemoryStore
-    routes: RouteTable
-    port: int
-
-    async def raw(self, data: bytes) -> bytes:
-        """All bytes that come back on a connection of its own, until the server closes it."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            writer.write(data)
-            async with asyncio.timeout(10):
-                return await reader.read()
-        finally:
-            writer.close()
-
-    async def get(self, target: str, *more: str, method: str = "GET", host: str = "shop.localhost") -> Got:
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close", *more, "", ""]
-        return parse(await self.raw("\r\n".join(lines).encode()))
-
-
-def parse(answer: bytes) -> Got:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    first, *lines = head.decode("ascii").split("\r\n")
-    pairs = [line.split(": ", 1) for line in lines]
-    assert len({name.lower() for name, _ in pairs}) == len(pairs), f"a header stands there twice: {lines}"
-    return Got(int(first.split()[1]), dict(pairs), body)
-
-
-def route(store: MemoryStore, host: str, kind: HostKind = HostKind.PRODUCTION) -> Route:
-    listing = [(path, store.add(data), len(data)) for path, data in FILES.items()]
-    manifest = store.add(encode(make_manifest(ID, AT, listing, ["assets/*-<hash>.*"]).manifest))
-    return Route(host=host, kind=kind, project=PROJECT, project_name="shop", deployment=ID, manifest=manifest)
-
-
-@asynccontextmanager
-async def open_site(
-    store: MemoryStore, *, served_from: BlobStore | None = None, stall_s: float = 20.0
-) -> AsyncIterator[Site]:
-    routes = RouteTable()
-    nothing_ready = Route(
-        host="new.localhost",
-        kind=HostKind.PRODUCTION,
-        project=PROJECT,
-        project_name="new",
-        deployment=None,
-        manifest=None,
-        waiting=State.BUILDING,
-    )
-    mine = [route(store, "shop.localhost"), route(store, "shop-678901.localhost", HostKind.PERMALINK), nothing_ready]
-    routes.apply(PROJECT, 1, mine)
-    read_from = served_from or store
-    visits = Visits(
-        routes,
-        read_from,
-        blobs=BlobCache(read_from, timeout_s=stall_s),
-        manifests=ManifestCache(read_from, timeout_s=stall_s),
-        stall_s=stall_s,
-    )
-    server = web.Server(visits.answer, access_log=None)
-    runner = web.ServerRunner(server)
-    await runner.setup()
-    try:
-        place = web.TCPSite(runner, "127.0.0.1", 0)
-        await place.start()
-        yield Site(store, routes, runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+from scalemesh.values import Blob, Digest, HostKind, ProjectId, Route
+from tests.contracts.visits import (
+    AT,
+    BIG,
+    CHUNK,
+    FILES,
+    ID,
+    DiesMidway,
+    Got,
+    Hangs,
+    MemoryStore,
+    Site,
+    Unreachable,
+    open_site,
+    parse,
+)
 
 
 @pytest.fixture
@@ -211,15 +48,17 @@ async def test_the_default_store_serves_the_same_bytes(tmp_path: Path) -> None:
         yield data
 
     memory = MemoryStore()
-    async with DiskStore.open(DiskConfig(path=tmp_path / "blobs")) as disk:
-        async with open_site(memory, served_from=disk) as site:
-            for sha256, data in memory.blobs.items():
-                await disk.put(Blob(sha256=sha256, size_bytes=len(data)), once(data))
-            for path, data in FILES.items():
-                assert (await site.get("/" + path.replace("ü", "%C3%BC"))).body == data
-            part = await site.get("/film.mp4", "Range: bytes=300000-900000")
-            assert (part.status, part.body) == (206, BIG[300_000:900_001])
-            assert not memory.begun
+    async with (
+        DiskStore.open(DiskConfig(path=tmp_path / "blobs")) as disk,
+        open_site(memory, served_from=disk) as site,
+    ):
+        for sha256, data in memory.blobs.items():
+            await disk.put(Blob(sha256=sha256, size_bytes=len(data)), once(data))
+        for path, data in FILES.items():
+            assert (await site.get("/" + path.replace("ü", "%C3%BC"))).body == data
+        part = await site.get("/film.mp4", "Range: bytes=300000-900000")
+        assert (part.status, part.body) == (206, BIG[300_000:900_001])
+        assert not memory.begun
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -473,5 +312,5 @@ async def test_a_visitor_who_takes_nothing_is_let_go() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port, limit=1024)
         writer.write(b"GET /huge.bin HTTP/1.1\r\nHost: slow.localhost\r\n\r\n")
         await reader.readexactly(100)
-        await until(lambda: huge in store.ended)
+        await until(lambda: huge in store.ended and not site.server.connections)
         writer.transport.abort()

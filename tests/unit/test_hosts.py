@@ -52,7 +52,9 @@ def label_of(owner: tuple[str, str, str]) -> str:
 @given(OWNERS, OWNERS)
 @example(("branch", "a", "Foo"), ("branch", "a", "foo-" + "1cbec7"))
 @example(("branch", "a", "feature/x"), ("branch", "a", "feature-x"))
-@example(("production", "a-git", ""), ("production", "b", ""))
+@example(("permalink", "a-git", "dpl_00000000000000abcdef"), ("branch", "a", "abcdef"))
+@example(("production", "a-abcdef", ""), ("permalink", "a", "dpl_00000000000000abcdef"))
+@example(("production", "a-git-b", ""), ("branch", "a", "b"))
 def test_no_two_owners_ever_share_a_host(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
     assume(one != other and is_name(one[1]) and is_name(other[1]))
     assume(one[:2] != other[:2] or one[0] != "permalink" or one[2][-6:] != other[2][-6:])  # ids share six characters

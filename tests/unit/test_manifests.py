@@ -304,6 +304,13 @@ def test_a_name_that_a_person_wrote_is_not_taken_for_a_hash(name: str) -> None:
         ("/_app/immutable/**", "_app/immutable/chunks/B7Kq-x2Z.js", True),
         ("_app/immutable/**", "_app/immutable/version.json", False),
         ("a.b/*", "aXb/c-BxYz12aB.js", False),
+        ("static/**", "static/6ce24c58023cc2f8fd88fe9d219db6c6/photo.png", True),
+        ("static/**", "static/6ce24c58/photo.png", False),
+        ("_nuxt/<hash>.*", "_nuxt/B7Kq-x2Z.js", True),
+        ("_nuxt/builds/meta/*", "_nuxt/builds/meta/3f2a1b0c-9d8e-4f7a-8b6c-5d4e3f2a1b0c.json", True),
+        ("**/*.<hash>.*", "css/main.min.4f2b1c0d9e8f7a6b5c4d3e2f1a0b9c8d.css", True),
+        ("*-<hash>.js", "main-FFHMD2TL.js", True),
+        ("assets/*.<hash>.*", "assets/app.md.x1Y2z3W4.lean.js", True),
     ],
 )
 def test_only_a_hashed_name_in_the_frameworks_place_is_immutable(pattern: str, path: str, expected: bool) -> None:

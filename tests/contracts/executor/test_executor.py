@@ -107,7 +107,7 @@ async def test_stop_ends_all_of_one_job_and_nothing_else(executor: LocalExecutor
 
 
 async def test_a_job_that_eats_memory_ends_as_oom(executor: LocalExecutor, job: Job) -> None:
-    program = "b = [bytearray(8 << 20) for _ in range(100)]; time.sleep(1000)"
+    program = "b = [b'x' * (8 << 20) for _ in range(100)]; time.sleep(1000)"
     end = await executor.wait(await executor.start(job(program, within=limits(memory_mib=96))))
     assert end.cause is EndCause.OOM
     assert end.peak_memory_bytes is not None
@@ -117,7 +117,7 @@ async def test_a_job_that_eats_memory_ends_as_oom(executor: LocalExecutor, job: 
 
 async def test_a_child_that_was_killed_for_its_memory_is_told_as_oom(executor: LocalExecutor, job: Job) -> None:
     program = """
-        eat = "b = [bytearray(8 << 20) for _ in range(100)]; import time; time.sleep(1000)"
+        eat = "b = [b'x' * (8 << 20) for _ in range(100)]; import time; time.sleep(1000)"
         sys.exit(subprocess.run([sys.executable, "-c", eat]).returncode != 0)
     """
     end = await executor.wait(await executor.start(job(program, within=limits(memory_mib=96))))

@@ -1,0 +1,136 @@
+"""The builder: claim a build, do its steps, tell the daemon how it ended. Runs inside the build job.
+
+Its environment, set by the executor: SCALEMESH_URL, SCALEMESH_TOKEN_FD (the token is read from there, once),
+SCALEMESH_WORK, SCALEMESH_NODES (folders with node, npm and npx, separated by colons), SCALEMESH_SANDBOX (how user
+commands are held), SCALEMESH_PROXY (a unix socket to reach packages and Git by, where there is no network).
+"""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from builder.api import Api, Contact, Refused
+from builder.commands import Sandbox
+from builder.errors import BuildFailed, GivenUp
+from builder.heartbeat import Heartbeat
+from builder.job import Job, read_job
+from builder.life import Life
+from builder.lines import Log
+from builder.masking import Masker
+from builder.outbox import Outbox
+from builder.protocol import EXIT_FAILED, EXIT_OK
+from builder.steps import Place, Steps, success
+
+
+def main(environ: Mapping[str, str] = os.environ, sandbox: Sandbox | None = None) -> int:
+    """Do one build; returns the exit code of the process (see protocol). *sandbox*: instead of the usual one."""
+    try:
+        life = Life()
+        api = Api(environ["SCALEMESH_URL"], _token(environ), Contact(life))
+        with _proxy(environ) as proxy:
+            place = Place(work=Path(environ.get("SCALEMESH_WORK", "/work")), environ=environ, proxy=proxy)
+            place.prepare()
+            job = read_job(api.post("/build/v1/claim", {"nonce": os.urandom(16).hex()}))
+            life.limit(job.limits.time_s)
+            return _Build(job, place, api, life).run(sandbox)
+    except GivenUp as given_up:
+        _tell(given_up.message)
+        return given_up.exit_code
+    except Refused as refused:
+        _tell(refused.message)
+        return EXIT_FAILED
+
+
+class _Build:
+    def __init__(self, job: Job, place: Place, api: Api, life: Life) -> None:
+        masker = Masker(job.secrets)
+        self._api, self._life, self._environ = api, life, place.environ
+        self._outbox = Outbox(api.another(), life, place.spool)
+        self._heartbeat = Heartbeat(api.another(), life)
+        self._log = Log(self._outbox.put, masker, job.limits.log_bytes)
+        self._steps = Steps(job, place, api, life, self._log)
+
+    def run(self, sandbox: Sandbox | None) -> int:
+        self._outbox.start()
+        self._heartbeat.start()
+        said = self._outcome(sandbox)
+        self._outbox.close()
+        self._heartbeat.stop()
+        self._api.post("/build/v1/finish", said)
+        return EXIT_OK if said["ok"] else EXIT_FAILED
+
+    def _outcome(self, sandbox: Sandbox | None) -> dict[str, Any]:
+        try:
+            return self._all_steps(sandbox)
+        except BuildFailed as failed:
+            return self._failure(failed)
+        except Refused as refused:
+            return self._failure(BuildFailed("rejected", refused.message))
+        except OSError as error:
+            traceback.print_exc()
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                return self._failure(BuildFailed("disk_full", "The disk of the build is full."))
+            return self._failure(BuildFailed("internal", f"The builder failed: {error}."))
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
+            traceback.print_exc()
+            return self._failure(BuildFailed("internal", f"The builder failed: {type(error).__name__}: {error}."))
+
+    def _all_steps(self, sandbox: Sandbox | None) -> dict[str, Any]:
+        steps = self._steps
+        facts = steps.fetch()
+        plan = steps.detect()
+        if plan.ignore_command or plan.install_command or plan.build_command:
+            run = steps.commands(plan, facts, sandbox or _sandbox(self._environ))
+            watch = steps.watched()
+            watch.start()
+            run.ignore(facts)
+            key = steps.restore(plan)
+            run.install()
+            steps.save(key)
+            run.build()
+            watch.stop()
+        path, output, files = steps.collect(plan)
+        steps.upload(output, files)
+        self._life.check()
+        return success(path, plan, files, steps.warnings)
+
+    def _failure(self, failed: BuildFailed) -> dict[str, Any]:
+        message = self._log.masked(failed.message)
+        return {"ok": False, "reason": failed.reason, "message": message, "peak": failed.peak}
+
+
+def _token(environ: Mapping[str, str]) -> str:
+    descriptor = int(environ["SCALEMESH_TOKEN_FD"])
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(16 * 1024).decode("ascii").strip()
+
+
+@contextmanager
+def _proxy(environ: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    target = environ.get("SCALEMESH_PROXY")
+    if not target:
+        yield {}
+        return
+    from builder.forwarder import open_forwarder, proxy_environment  # noqa: PLC0415  (where there is no network)
+
+    with open_forwarder(target) as port:
+        yield proxy_environment(port)
+
+
+def _sandbox(environ: Mapping[str, str]) -> Sandbox:
+    from builder.sandbox import InnerSandbox  # noqa: PLC0415  (a site without commands needs none)
+
+    return InnerSandbox(environ)
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"builder: {text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

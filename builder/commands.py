@@ -1,0 +1,77 @@
+"""Run the user's commands in the inner sandbox, and show what they print.
+
+The environment does not go to the sandbox program, whose own loader would obey variables such as LD_PRELOAD, and
+not into arguments, which others can read: the shell inside reads it from its standard input, then forgets that.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from builder.failures import explain
+from builder.life import Life
+from builder.lines import Log
+from builder.programs import Program, adopt_orphans, run
+
+_LOADER: Final = 'eval "$(cat)"'
+
+
+class Sandbox(Protocol):
+    """What holds user commands: builder.sandbox.InnerSandbox."""
+
+    def command(self, argv: Sequence[str], *, cwd: str) -> list[str]:
+        """The argument list that runs *argv* inside, in the folder *cwd*."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    step: str
+    text: str
+    cwd: Path
+    env: Mapping[str, str]
+
+
+class Commands:
+    """Runs one command after the other; none of their processes is alive between them."""
+
+    def __init__(self, sandbox: Sandbox, life: Life, log: Log, path: str) -> None:
+        self._sandbox, self._life, self._log = sandbox, life, log
+        self._outer_env = {"PATH": path, "LANG": "C.UTF-8"}
+        adopt_orphans()
+
+    def must(self, command: Command) -> None:
+        """Run *command*.
+
+        Raises:
+            BuildFailed: it ended with another code than 0, with the cause as far as its output tells it.
+        """
+        code, tail = self._run(command)
+        if code:
+            raise explain(command.text, code, tail)
+
+    def succeeds(self, command: Command) -> bool:
+        """Run *command* and say whether it ended with 0."""
+        return self._run(command)[0] == 0
+
+    def _run(self, command: Command) -> tuple[int, list[str]]:
+        self._log.say(command.step, f"> {command.text}")
+        output = self._log.output(command.step)
+        program = Program(
+            argv=self._sandbox.command(["/bin/sh", "-c", _LOADER], cwd=str(command.cwd)),
+            cwd=command.cwd,
+            env=self._outer_env,
+            stdin=_script(command),
+        )
+        try:
+            code = run(program, self._life, output.feed)
+        finally:
+            output.close()
+        return code, list(output.tail)
+
+
+def _script(command: Command) -> bytes:
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in command.env.items()]
+    script = [*exports, "exec </dev/null", f"exec /bin/sh -c {shlex.quote(command.text)}"]
+    return "\n".join(script).encode("utf-8", "surrogateescape")

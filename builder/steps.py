@@ -1,0 +1,220 @@
+"""The steps of a build, each with the lines that it shows: fetch, detect, install, build, collect, upload."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from builder import cache, variables
+from builder.api import Api
+from builder.collect import Collected, collect
+from builder.commands import Command, Commands, Sandbox
+from builder.detect import Plan, plan
+from builder.errors import BuildFailed
+from builder.fetch import Facts, Fetch
+from builder.git import Git
+from builder.job import GitSource, Job
+from builder.life import Life
+from builder.lines import Log
+from builder.nodes import Node, installed
+from builder.outputs import find_output
+from builder.source import fetch_upload
+from builder.tree import Tree
+from builder.upload import upload
+from builder.watch import DiskWatch
+
+COMPARED_COMMITS = 10  #: how many commits an ignore command may look back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a build works: its folders, and what the machine offers."""
+
+    work: Path
+    environ: Mapping[str, str]  #: the builder's own; what may be passed on is chosen in variables
+    proxy: Mapping[str, str] = field(default_factory=dict)  #: variables that lead to it, where there is one
+
+    @property
+    def src(self) -> Path:
+        return self.work / "src"
+
+    @property
+    def home(self) -> Path:
+        return self.work / "home"
+
+    @property
+    def spool(self) -> Path:
+        return self.work / "spool"
+
+    def prepare(self) -> None:
+        """Make the folders; only we may look into the spool."""
+        tmp = self.work / "tmp"  # user commands see it as /tmp
+        for folder, mode in ((self.src, 0o755), (self.home, 0o755), (tmp, 0o1777), (self.spool, 0o700)):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(mode)
+
+    @property
+    def node_folders(self) -> list[str]:
+        return [folder for folder in self.environ.get("SCALEMESH_NODES", "").split(":") if folder]
+
+
+class Steps:
+    """One build from its source to its uploaded files; the methods are called in their order."""
+
+    def __init__(self, job: Job, place: Place, api: Api, life: Life, log: Log) -> None:
+        self._job, self._place, self._api, self._life, self._log = job, place, api, life, log
+        self._machine = variables.machine(place.environ, place.proxy)
+        self._fetch: Fetch | None = None
+        self.warnings: list[str] = []
+
+    def fetch(self) -> Facts | None:
+        """Bring the source into ``src``; an upload has no facts."""
+        began, source = time.monotonic(), self._job.source
+        if not isinstance(source, GitSource):
+            fetch_upload(source, self._place.src, self._api, self._life)
+            self._log.say("fetch", f"Fetched {len(source.files)} uploaded files in {_since(began)}")
+            return None
+        git = Git(source, spool=self._place.spool, env=self._machine, life=self._life)
+        self._fetch = Fetch(git, source, self._place.src, lambda text: self._log.say("fetch", text))
+        facts = self._fetch.run()
+        self._api.post("/build/v1/heartbeat", {"facts": facts.as_json()})
+        self._log.say("fetch", f"Cloned in {_since(began)}")
+        return facts
+
+    def detect(self) -> Plan:
+        """Decide what to do, and say why."""
+        found = plan(self._place.src, self._job.settings, self._nodes())
+        for warning in found.warnings:
+            self._warn("detect", warning)
+        self._log.say("detect", f"Detected {found.framework_name} because {found.why['framework']}")
+        if found.node and (found.install_command or found.build_command):
+            self._log.say("detect", f"Using Node {found.node}: {found.why['node']}")
+        return found
+
+    def commands(self, plan: Plan, facts: Facts | None, sandbox: Sandbox) -> "Run":
+        """Ready to run the commands of *plan*, of which there may be none."""
+        home = str(self._place.home)
+        env, refused = variables.for_commands(self._job, facts, self._machine, plan.env, home)
+        for name in refused:
+            self._warn("detect", f"The variable {name!r} cannot be passed to commands: its name or value is unusable.")
+        root = self._place.src / plan.root_directory
+        own = [str(root / "node_modules/.bin"), *([plan.node.folder] if plan.node else [])]
+        env["PATH"] = ":".join((*own, env["PATH"]))
+        return Run(self, plan, env, Commands(sandbox, self._life, self._log, self._machine["PATH"]))
+
+    def collect(self, plan: Plan) -> tuple[str, Tree, list[Collected]]:
+        """Find the output and hash its files."""
+        began = time.monotonic()
+        root = Tree(self._place.src).below(plan.root_directory)
+        what = f"`{plan.build_command}`" if plan.build_command else plan.framework_name
+        path = find_output(plan.output_candidates, root, by_hand=plan.output_by_hand, what=what, hint=plan.hint)
+        output, limits = root.below(path), self._job.limits
+        files, warnings = collect(output, (limits.output_bytes, limits.output_files), self._life.check)
+        for warning in warnings:
+            self._warn("collect", warning)
+        if not files:
+            raise BuildFailed("no_output", f"The output directory {path!r} holds no file that can be published.")
+        size = sum(file.size for file in files)
+        self._log.say("collect", f"Collected {len(files)} files ({_size(size)}) from {path} in {_since(began)}")
+        return path, output, files
+
+    def upload(self, output: Tree, files: list[Collected]) -> None:
+        """Send what the daemon does not have."""
+        began = time.monotonic()
+        count, size = upload(files, output, self._api, self._life)
+        same = len({file.sha256 for file in files}) - count
+        known = f"; {same} were there already" if same else ""
+        self._log.say("upload", f"Uploaded {count} files ({_size(size)}) in {_since(began)}{known}")
+
+    def deepen(self, facts: Facts | None) -> None:
+        """For an ignore command, which likes to compare with the commit before."""
+        if self._fetch and facts:
+            self._fetch.deepen(facts, COMPARED_COMMITS)
+
+    def restore(self, plan: Plan) -> str | None:
+        """Bring back the packages of an earlier build; the key, if there is something to save later."""
+        return cache.restore(plan, self._place, self._api, self._log)
+
+    def save(self, key: str | None) -> None:
+        """Keep the packages for later builds, before the build command can touch them."""
+        if key:
+            cache.save(key, self._place, self._api, self._log)
+
+    def watched(self) -> DiskWatch:
+        return DiskWatch(self._place.work, self._job.limits.disk_bytes, self._life)
+
+    def say(self, step: str, text: str) -> None:
+        self._log.say(step, text)
+
+    @property
+    def src(self) -> Path:
+        return self._place.src
+
+    def _nodes(self) -> tuple[Node, ...]:
+        needed = self._job.settings.install_command or self._job.settings.build_command
+        root = Tree(self._place.src).below(self._job.settings.root_directory)
+        return installed(self._place.node_folders) if needed or root.has_file("package.json") else ()
+
+    def _warn(self, step: str, text: str) -> None:
+        self.warnings.append(text)
+        self._log.say(step, f"Warning: {text}")
+
+
+class Run:
+    """The user's commands of one plan."""
+
+    def __init__(self, steps: Steps, plan: Plan, env: dict[str, str], commands: Commands) -> None:
+        self._steps, self._plan, self._env, self._commands = steps, plan, env, commands
+        self._root = steps.src / plan.root_directory
+
+    def ignore(self, facts: Facts | None) -> None:
+        """Ask the ignore command; as at Vercel, its exit code 0 means: do not build."""
+        if not self._plan.ignore_command:
+            return
+        self._steps.deepen(facts)
+        if self._commands.succeeds(self._command("detect", self._plan.ignore_command, self._root)):
+            raise BuildFailed(
+                "skipped", f"The ignore command `{self._plan.ignore_command}` ended with 0: nothing to build."
+            )
+
+    def install(self) -> None:
+        """Install the dependencies. NODE_ENV is not set for it: "production" would leave out the build tools."""
+        if not self._plan.install_command:
+            return
+        began = time.monotonic()
+        folder = self._steps.src / self._plan.install_directory
+        command = self._command("install", self._plan.install_command, folder)
+        env = {name: value for name, value in command.env.items() if name != "NODE_ENV"}
+        self._commands.must(Command(step=command.step, text=command.text, cwd=folder, env=env))
+        self._steps.say("install", f"Installed in {_since(began)}")
+
+    def build(self) -> None:
+        if not self._plan.build_command:
+            return
+        began = time.monotonic()
+        self._commands.must(self._command("build", self._plan.build_command, self._root))
+        self._steps.say("build", f"Built in {_since(began)}")
+
+    def _command(self, step: str, text: str, cwd: Path) -> Command:
+        return Command(step=step, text=text, cwd=cwd, env=self._env)
+
+
+def success(path: str, plan: Plan, files: list[Collected], warnings: list[str]) -> dict[str, Any]:
+    """What ``finish`` says of a build that went well."""
+    return {
+        "ok": True,
+        "files": [[file.path, file.sha256, file.size] for file in files],
+        "framework": plan.framework,
+        "output_directory": path,
+        "warnings": warnings,
+    }
+
+
+def _since(began: float) -> str:
+    took = time.monotonic() - began
+    return f"{took * 1000:.0f} ms" if took < 0.95 else f"{took:.1f} s"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 950_000 else f"{size / 1e3:.1f} kB"

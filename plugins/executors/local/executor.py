@@ -1,0 +1,323 @@
+"""Build jobs as processes of this machine, each with a supervisor of its own that outlives the daemon."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import WeakValueDictionary
+
+import builder
+from plugins.executors.local import findings
+from plugins.executors.local.cgroups import JobGroup
+from plugins.executors.local.config import LocalConfig
+from plugins.executors.local.description import Describer
+from plugins.executors.local.jobs import JobFolder, empty, start_time
+from plugins.executors.local.limits import GRACE_S
+from plugins.executors.local.machine import Machine, look_around
+from plugins.executors.local.processes import ended, kill_by_argument, kill_quietly
+from plugins.executors.local.proxy import open_proxy
+from plugins.executors.local.staging import forget_others, stage_builder
+from plugins.executors.local.supervisor import START
+from scalemesh.errors import RefusedError, ScaleMeshError, UnreachableError
+from scalemesh.ports import Executor, Finding
+from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, JobRef
+
+log = logging.getLogger(__name__)
+
+_PACKAGE_ROOT: Final = Path(__file__).resolve().parents[3]
+_START_S: Final = 20.0
+_PROBE_S: Final = 9.0
+_TERM_S: Final = 1.2  # of the two seconds that a stop may take
+_KILL_S: Final = 0.6
+
+
+class LocalExecutor:
+    """Runs each build in two sandboxes on this machine. See ``ports.Executor`` for the contract."""
+
+    Config = LocalConfig
+
+    def __init__(self, config: LocalConfig, machine: Machine, describer: Describer) -> None:
+        self._config = config
+        self._machine = machine
+        self._describer = describer
+        self._jobs = config.work_dir
+        self._trash = config.work_dir / ".trash"
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._deleting: set[asyncio.Task[None]] = set()
+        self._is_proven = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, config: LocalConfig, *, entry: Path | None = None, grace_s: float = GRACE_S
+    ) -> AsyncIterator[Self]:
+        """Look around, yield, clean up; running jobs go on.
+
+        *entry*: a folder for Python to run instead of the builder. *grace_s*: how long a builder may go on
+        after its time limit, which it keeps itself.
+        """
+        jobs = config.work_dir.absolute()
+        jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = jobs / ".state"
+        state.mkdir(mode=0o755, exist_ok=True)
+        machine = await asyncio.to_thread(look_around, config, state)
+        package = Path(builder.__file__).resolve().parent
+        code = entry or await asyncio.to_thread(stage_builder, package, state / "builder")
+        describer = Describer(
+            config=config,
+            machine=machine,
+            code=code,
+            etc=state / "etc",
+            proxy=state / "proxy",
+            grace_s=grace_s,
+        )
+        executor = cls(config, machine, describer)
+        await executor._sweep(state, code)
+        async with contextlib.AsyncExitStack() as opened:
+            if machine.network == "proxy" and config.sandbox != "off":
+                await opened.enter_async_context(open_proxy(describer.proxy, config.allow_networks))
+            try:
+                yield executor
+            finally:
+                await executor._close()
+
+    async def start(self, job: BuildJob) -> JobRef:
+        """See the port."""
+        async with self._locked(job.deployment):
+            folder = self._folder(job.deployment)
+            known = await self._settled(folder)
+            if known is not None and known["attempt"] == job.attempt:
+                return _ref(job.deployment, known)
+            if known is not None:
+                await self._end_and_forget(folder, known)
+            await self._prove()
+            self._refuse_unreachable_socket(job.socket)
+            return await self._launch(job, folder)
+
+    async def wait(self, ref: JobRef) -> BuildEnd:
+        """See the port."""
+        folder = self._folder(ref.deployment)
+        known = folder.job()
+        if known is None or known["attempt"] != ref.attempt:
+            return BuildEnd(cause=EndCause.LOST, detail="the job is not known here")
+        if folder.end() is None:
+            await ended(known["pid"], known["start"])
+        end = folder.end()
+        if end is None:
+            return BuildEnd(cause=EndCause.LOST, detail="the job's supervisor vanished")
+        return BuildEnd(
+            cause=EndCause(end["cause"]),
+            exit_code=end["exit_code"],
+            peak_memory_bytes=end["peak_memory_bytes"],
+            peak_pids=end["peak_pids"],
+            detail=end["detail"],
+        )
+
+    async def stop(self, ref: JobRef) -> None:
+        """See the port."""
+        async with self._locked(ref.deployment):
+            folder = self._folder(ref.deployment)
+            known = folder.job()
+            if known is not None and known["attempt"] == ref.attempt:
+                await self._end_and_forget(folder, known)
+
+    async def running(self) -> Sequence[JobRef]:
+        """See the port."""
+        found = []
+        for path in self._job_folders():
+            known = JobFolder(path).job()
+            if known is not None:
+                found.append(_ref(DeploymentId(path.name), known))
+        return found
+
+    async def check(self) -> Sequence[Finding]:
+        """Run a tiny job in the sandbox and tell what it saw."""
+        if self._machine.lacks or self._config.sandbox == "off":
+            return findings.tell(self._config, self._machine, None)
+        seen, failure = await self._probe()
+        return findings.tell(self._config, self._machine, seen, failure)
+
+    def _folder(self, deployment: str) -> JobFolder:
+        if "/" in deployment or deployment in {"", ".", ".."}:
+            raise RefusedError(f"{deployment!r} is no id of a deployment")
+        return JobFolder(self._jobs.absolute() / deployment)
+
+    def _job_folders(self) -> list[Path]:
+        return [path for path in self._jobs.absolute().iterdir() if not path.name.startswith(".")]
+
+    def _locked(self, deployment: str) -> asyncio.Lock:
+        return self._locks.setdefault(deployment, asyncio.Lock())
+
+    async def _settled(self, folder: JobFolder) -> dict[str, Any] | None:
+        """What is known of the folder's job, once no supervisor is still beginning; leftovers are removed."""
+        for _ in range(200):
+            known = folder.job()
+            if known is not None or not folder.path.exists():
+                return known
+            held = folder.lock()
+            if held is not None:  # made by a daemon that was killed before its supervisor began
+                os.close(held)
+                self._forget(folder)
+                return None
+            await asyncio.sleep(0.01)
+        raise UnreachableError("another supervisor holds the job's folder", why=str(folder.path))
+
+    async def _prove(self) -> None:
+        """Raise RefusedError unless a job was seen to run in the sandbox as it should."""
+        if self._is_proven or self._config.sandbox == "off":
+            return
+        bad = [finding for finding in await self.check() if not finding.ok]
+        if bad:
+            raise RefusedError(
+                "builds are refused: the sandbox cannot be had on this machine",
+                why="; ".join(finding.what for finding in bad),
+                fix="; ".join(finding.fix for finding in bad if finding.fix),
+            )
+        self._is_proven = True
+
+    def _refuse_unreachable_socket(self, socket: str) -> None:
+        """As root, the build's user must be able to call the daemon."""
+        if not self._machine.is_root or self._config.sandbox == "off":
+            return
+        folder = Path(socket).parent
+        if not folder.is_dir():
+            raise UnreachableError("the daemon's socket for builds is not there", why=str(folder))
+        if not folder.stat().st_mode & 0o001:
+            raise RefusedError(
+                "builds cannot reach the daemon",
+                why=f"the user of builds ({self._config.build_uid}) may not enter {folder}",
+                fix=f"chmod 0711 {folder}; the folder above it keeps others out",
+            )
+
+    async def _launch(self, job: BuildJob, folder: JobFolder, run: Sequence[str] | None = None) -> JobRef:
+        folder.path.mkdir(mode=0o700, exist_ok=True)
+        spec = self._describer.describe(job, folder, self._group(folder), run)
+        answer = await _run_supervisor(self._machine.python, spec)
+        if "pid" in answer:
+            return _ref(job.deployment, answer | {"attempt": job.attempt})
+        if "busy" in answer:
+            known = await self._settled(folder)
+            if known is not None and known["attempt"] == job.attempt:
+                return _ref(job.deployment, known)
+            raise UnreachableError("another attempt of this deployment is still being started")
+        self._forget(folder)
+        raise RefusedError(
+            answer.get("what", "the build's supervisor did not start"),
+            why=answer.get("why", ""),
+            fix=findings.fix_for(answer.get("why", "")),
+        )
+
+    def _group(self, folder: JobFolder) -> JobGroup | None:
+        if self._machine.cgroups is None:
+            return None
+        place = sha256(str(folder.path.parent).encode()).hexdigest()[:8]
+        return self._machine.cgroups.group(f"scalemesh-{place}-{folder.path.name}")
+
+    async def _end_and_forget(self, folder: JobFolder, known: dict[str, Any]) -> None:
+        pid, start = known["pid"], known["start"]
+        if start_time(pid) == start:
+            kill_quietly(pid, start, signal.SIGTERM)
+            if not await _within(_TERM_S, pid, start):
+                kill_quietly(pid, start, signal.SIGKILL)
+                await _within(_KILL_S, pid, start)
+        await asyncio.to_thread(self._clear, folder, known)
+
+    def _clear(self, folder: JobFolder, known: dict[str, Any]) -> None:
+        """What a supervisor that was killed leaves behind."""
+        helper = folder.helper()
+        if helper is not None:
+            kill_quietly(helper["pid"], helper["start"], signal.SIGKILL)
+        if known.get("cgroup"):
+            JobGroup(**known["cgroup"]).remove()
+        else:
+            kill_by_argument(self._machine.bwrap, str(folder.work))
+        self._forget_now(folder)
+
+    def _forget(self, folder: JobFolder) -> None:
+        self._forget_now(folder)
+
+    def _forget_now(self, folder: JobFolder) -> None:
+        folder.remove(self._trash.absolute())
+
+    async def _probe(self) -> tuple[dict[str, Any] | None, str]:
+        """What the tiny job saw, or why it saw nothing."""
+        job = findings.probe_job(self._describer.etc)
+        folder = self._folder(job.deployment)
+        try:
+            ref = await self._launch(job, folder, ("-c", findings.PROBE))
+            async with asyncio.timeout(_PROBE_S):
+                end = await self.wait(ref)
+            return folder.report("probe.json"), end.detail
+        except TimeoutError:
+            return None, f"it did not end within {_PROBE_S} s"
+        except ScaleMeshError as error:
+            return None, error.why or error.what
+        finally:
+            known = folder.job()
+            if known is not None:
+                await self._end_and_forget(folder, known)
+
+    async def _sweep(self, state: Path, code: Path) -> None:
+        """Remove what a daemon that was killed left half made."""
+        for path in self._job_folders():
+            folder = JobFolder(path)
+            if folder.job() is None and (held := folder.lock()) is not None:
+                os.close(held)
+                await asyncio.to_thread(self._forget_now, folder)
+        if not await self.running() and code.is_relative_to(state):
+            await asyncio.to_thread(forget_others, state / "builder", code)
+        self._delete_later(self._trash.absolute())
+
+    def _delete_later(self, path: Path) -> None:
+        task = asyncio.create_task(asyncio.to_thread(empty, path))
+        self._deleting.add(task)
+        task.add_done_callback(self._deleting.discard)
+
+    async def _close(self) -> None:
+        if self._deleting:
+            await asyncio.wait(self._deleting, timeout=5)
+
+
+async def _run_supervisor(python: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Start a supervisor and return its answer."""
+    process = await asyncio.create_subprocess_exec(
+        *(python, "-I", "-S", "-c", START, str(_PACKAGE_ROOT)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        cwd="/",
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    async with asyncio.timeout(_START_S):
+        out, err = await process.communicate(json.dumps(spec).encode())
+    with suppress(ValueError):
+        answer = json.loads(out)
+        if isinstance(answer, dict):
+            return answer
+    return {"what": "the build's supervisor did not start", "why": err.decode(errors="replace")[-2000:]}
+
+
+async def _within(timeout_s: float, pid: int, start: int) -> bool:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await ended(pid, start)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _ref(deployment: DeploymentId, known: dict[str, Any]) -> JobRef:
+    where = f"{known['pid']}:{known['start']}"
+    return JobRef(deployment=deployment, attempt=known["attempt"], where=where)
+
+
+if TYPE_CHECKING:
+    _fits: type[Executor] = LocalExecutor

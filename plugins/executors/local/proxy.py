@@ -1,0 +1,205 @@
+"""The way out for builds that have no network: CONNECT to packages and Git, never to what is forbidden.
+
+The name is resolved here, each of its addresses is judged, and the connection goes to the very address that was
+judged, so a name that changes its mind between two look-ups gains nothing.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from plugins.executors.local.addresses import Reach
+from plugins.executors.local.network import local_addresses
+
+log = logging.getLogger(__name__)
+
+PORTS: Final = frozenset({22, 80, 443, 9418})
+_MOST_CONNECTIONS: Final = 512
+_MOST_HEAD: Final = 16 * 1024
+_HEAD_S: Final = 10.0
+_CONNECT_S: Final = 10.0
+_IDLE_S: Final = 120.0
+_CHUNK: Final = 65536
+
+
+class ProxyRefusal(Exception):  # noqa: N818 - an answer, not a failure
+    """The answer to a request that is not carried out."""
+
+    def __init__(self, status: str, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Proxy:
+    """Answers one connection after the other; keeps count."""
+
+    def __init__(self, allowed: tuple[str, ...], ports: Collection[int] = PORTS) -> None:
+        self._allowed = allowed
+        self._ports = ports
+        self._open = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one client's connection until it ends."""
+        self._open += 1
+        try:
+            if self._open > _MOST_CONNECTIONS:
+                raise ProxyRefusal("503 Busy", "too many connections of builds at once")
+            await self._carry(reader, writer)
+        except ProxyRefusal as refusal:
+            writer.write(_answer(refusal.status, str(refusal)))
+        except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError) as error:
+            log.debug("a build's connection ended", extra={"error": str(error)})
+        finally:
+            self._open -= 1
+            with suppress(OSError):
+                writer.close()
+                await writer.wait_closed()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(_HEAD_S):
+            head = await reader.readuntil(b"\r\n\r\n")
+        host, port, first = _wanted(head)
+        far_reader, far_writer = await self._connect(host, port)
+        try:
+            if first:
+                far_writer.write(first)
+            else:
+                writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+            await _both_ways(reader, writer, far_reader, far_writer)
+        finally:
+            far_writer.close()
+            with suppress(OSError):
+                await far_writer.wait_closed()
+
+    async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if port not in self._ports:
+            raise ProxyRefusal("403 Forbidden", f"builds may not connect to port {port}")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError, TimeoutError) as error:
+            raise ProxyRefusal("502 Bad Gateway", f"{host}: no such host") from error
+        reach = Reach(self._allowed, tuple(local_addresses()))
+        permitted = [item for item in found if reach.permits(str(item[4][0]))]
+        if not permitted:
+            raise ProxyRefusal("403 Forbidden", f"{host} is an address that builds may not reach")
+        for _, _, _, _, address in permitted[:4]:
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_CONNECT_S):
+                    return await asyncio.open_connection(str(address[0]), port)
+        raise ProxyRefusal("502 Bad Gateway", f"{host} does not answer")
+
+
+@asynccontextmanager
+async def open_proxy(folder: Path, allowed: tuple[str, ...], ports: Collection[int] = PORTS) -> AsyncIterator[None]:
+    """Serve on ``proxy.sock`` in *folder* until left. Builds keep the folder, so they see a successor's socket."""
+    folder.mkdir(mode=0o711, exist_ok=True)
+    folder.chmod(0o711)
+    proxy = Proxy(allowed, ports)
+    clients: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(proxy.serve(reader, writer))
+        clients.add(task)
+        task.add_done_callback(clients.discard)
+
+    listening = _listen(folder)
+    server = await asyncio.start_unix_server(accept, sock=listening, limit=_MOST_HEAD)
+    try:
+        yield
+    finally:
+        server.close()
+        for task in clients:
+            task.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        await server.wait_closed()
+
+
+def _listen(folder: Path) -> socket.socket:
+    """A listening socket that appears in one step, under a name of any length."""
+    directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        short = Path(f"/proc/self/fd/{directory}")
+        fresh = short / f".{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        listening.bind(str(fresh))
+        fresh.chmod(0o666)  # the folders above keep others out; builds see this one alone
+        fresh.rename(short / "proxy.sock")
+        listening.listen(128)
+    except BaseException:
+        listening.close()
+        raise
+    finally:
+        os.close(directory)
+    return listening
+
+
+def _wanted(head: bytes) -> tuple[str, int, bytes]:
+    """(host, port, what to send first) of a request; nothing to send first for CONNECT."""
+    line, _, rest = head.partition(b"\r\n")
+    words = line.decode("latin-1").split(" ")
+    if len(words) != 3:
+        raise ProxyRefusal("400 Bad Request", "not a request that a proxy understands")
+    method, target, version = words
+    try:
+        parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ProxyRefusal("400 Bad Request", "not an address") from error
+    if method == "CONNECT" and host and port:
+        return host, port, b""
+    if parts.scheme != "http" or not host:
+        raise ProxyRefusal("400 Bad Request", "only CONNECT and http:// addresses are understood")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return host, port or 80, f"{method} {path} {version}\r\n".encode("latin-1") + _closing(rest)
+
+
+def _closing(headers: bytes) -> bytes:
+    """The headers, without the proxy's own, and with the wish to end the connection after one answer."""
+    kept = [
+        line
+        for line in headers.split(b"\r\n")
+        if line and not line.lower().startswith((b"proxy-", b"connection:"))
+    ]
+    return b"\r\n".join([*kept, b"Connection: close", b"", b""])
+
+
+async def _both_ways(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    far_reader: asyncio.StreamReader,
+    far_writer: asyncio.StreamWriter,
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_copy(reader, far_writer))
+        group.create_task(_copy(far_reader, writer))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        try:
+            async with asyncio.timeout(_IDLE_S):
+                data = await reader.read(_CHUNK)
+                if data:
+                    writer.write(data)
+                    await writer.drain()
+        except (OSError, TimeoutError):
+            data = b""
+        if not data:
+            break
+    with suppress(OSError, RuntimeError):
+        writer.write_eof()
+
+
+def _answer(status: str, text: str) -> bytes:
+    body = (text + "\n").encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"Connection: close\r\n\r\n" + body

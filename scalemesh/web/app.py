@@ -1,0 +1,165 @@
+"""Puts the control host together: which routes, behind which middlewares, with which headers."""
+
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from scalemesh.ports import Checks
+from scalemesh.services.accounts import Accounts
+from scalemesh.services.builds import BuildCalls
+from scalemesh.services.deployer import Deployer
+from scalemesh.services.links import Links
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.projects import Projects
+from scalemesh.services.releases import Releases
+from scalemesh.services.routing import RouteTable
+from scalemesh.services.uploads import Uploads
+from scalemesh.web.api.deployments import DeploymentRoutes
+from scalemesh.web.api.health import HealthRoutes
+from scalemesh.web.api.logs import LogRoutes
+from scalemesh.web.api.projects import ProjectRoutes
+from scalemesh.web.api.session import SessionRoutes
+from scalemesh.web.api.tokens import TokenRoutes
+from scalemesh.web.api.uploads import UploadRoutes
+from scalemesh.web.api.variables import VariableRoutes
+from scalemesh.web.api.views import Views
+from scalemesh.web.auth import Gate
+from scalemesh.web.builds import BuildRoutes
+from scalemesh.web.errors import BEGUN, REQUEST_ID, Errors
+from scalemesh.web.follow import Followers
+from scalemesh.web.live import LiveRoutes
+from scalemesh.web.metrics import Metrics, MetricsRoutes
+from scalemesh.web.ui.pages import add_pages
+
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+FORM_BYTES: Final = 256 * 1024  #: of pages; the API reads its bodies itself, each within its own bound
+
+
+class Services(Protocol):
+    """All that the control host needs of what ``wiring`` joins."""
+
+    @property
+    def accounts(self) -> Accounts: ...
+    @property
+    def builds(self) -> BuildCalls: ...
+    @property
+    def deployer(self) -> Deployer: ...
+    @property
+    def links(self) -> Links: ...
+    @property
+    def logs(self) -> LogPipeline: ...
+    @property
+    def projects(self) -> Projects: ...
+    @property
+    def releases(self) -> Releases: ...
+    @property
+    def routes(self) -> RouteTable: ...
+    @property
+    def uploads(self) -> Uploads: ...
+
+
+def make_control_app(
+    services: Services, checks: Mapping[str, Checks], *, trusted: bool, metrics: Metrics | None = None
+) -> web.Application:
+    """API, pages and /build/v1. *checks* are the plug-ins by their plug point.
+
+    *trusted* is for the admin socket: whoever reaches it is the owner; no browser does, so it has no pages.
+    """
+    gate = Gate(services.accounts, services.links, trusted=trusted)
+    followers = Followers(services.logs, services.deployer, now=utc_now)
+    app = _bare_app()
+    if not trusted:
+        _add_pages(app, gate, services)
+    app.middlewares.append(gate.middleware)  # innermost: pages draw its refusals too
+    for table in _api(services, gate, followers, trusted=trusted):
+        app.add_routes(table)
+    app.add_routes(HealthRoutes(services.deployer, checks, version=own_version(), clock=time.monotonic).table())
+    app.add_routes(MetricsRoutes(metrics or Metrics(), services.deployer).table())
+    app.add_routes(BuildRoutes(services.builds).table())
+
+    async def let_go(_: web.Application) -> None:
+        followers.stop()
+
+    app.on_shutdown.append(let_go)
+    return app
+
+
+def make_builds_app(calls: BuildCalls) -> web.Application:
+    """Only what builders talk to, for the socket that is bound into their sandboxes."""
+    app = _bare_app()
+    app.add_routes(BuildRoutes(calls).table())
+    return app
+
+
+def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool) -> list[list[web.RouteDef]]:
+    deployer, projects, releases, logs = services.deployer, services.projects, services.releases, services.logs
+    views = Views(services.routes, services.links)
+    return [
+        SessionRoutes(services.accounts, gate, services.links, trusted=trusted).table(),
+        TokenRoutes(services.accounts).table(),
+        ProjectRoutes(projects, deployer, releases, views).table(),
+        VariableRoutes(projects).table(),
+        DeploymentRoutes(deployer, projects, releases, views).table(),
+        UploadRoutes(services.uploads, deployer).table(),
+        LogRoutes(logs, deployer, followers, views).table(),
+        LiveRoutes(deployer, followers, views).table(),
+    ]
+
+
+def _add_pages(app: web.Application, gate: Gate, services: Services) -> None:
+    add_pages(
+        app,
+        gate,
+        accounts=services.accounts,
+        projects=services.projects,
+        deployer=services.deployer,
+        releases=services.releases,
+        logs=services.logs,
+        links=services.links,
+        now=utc_now,
+    )
+
+
+def _bare_app() -> web.Application:
+    errors = Errors(new_id=lambda: secrets.token_hex(8))
+    app = web.Application(middlewares=[errors.middleware], client_max_size=FORM_BYTES)
+    app.on_response_prepare.append(_add_headers)
+    return app
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Streams too: hence not in a middleware, which sees them when they are over."""
+    if REQUEST_ID not in request:
+        return  # a visit of a site, which passed by our middlewares
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
+    request[BEGUN] = response
+
+
+def own_version() -> str:
+    """Of the installed package; a source tree that runs by itself has none."""
+    try:
+        return version("scalemesh")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,116 @@
+"""Who asks: an API token, a session's cookie, or whoever the admin socket let in; and whether the browser may."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from scalemesh.errors import ForbiddenError, UnauthorizedError
+from scalemesh.services.accounts import Accounts
+from scalemesh.services.links import Links
+from scalemesh.values import Secret, User
+
+USER: Final = "user"
+SESSION: Final = "session"
+PUBLIC: Final = frozenset({("GET", "/api/v1/health"), ("HEAD", "/api/v1/health"), ("POST", "/api/v1/session")})
+READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Gate:
+    """Finds out who asks. Everything under /api needs somebody, but for PUBLIC; pages ask by ``signed_in``.
+
+    *trusted* is for the admin socket alone: whoever reaches it is the owner.
+    """
+
+    def __init__(self, accounts: Accounts, links: Links, *, trusted: bool = False) -> None:
+        self._accounts, self._links, self._trusted = accounts, links, trusted
+        self.cookie = "__Host-scalemesh" if links.is_secure else "scalemesh"
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        address = resource.canonical if resource else ""
+        if not address.startswith("/build/"):  # builders bring tokens of their own
+            user = await self._who(request)
+            if user is not None:
+                request[USER] = user
+            elif address.startswith("/api/") and (request.method, address) not in PUBLIC:
+                raise _nobody()
+        return await handler(request)
+
+    def begin(self, response: web.StreamResponse, session: Secret) -> None:
+        """Give the browser its session."""
+        response.set_cookie(
+            self.cookie,
+            str(session),
+            max_age=int(self._accounts.session_lifetime.total_seconds()),
+            path="/",
+            secure=self._links.is_secure,
+            httponly=True,
+            samesite="Lax",
+        )
+
+    def end(self, response: web.StreamResponse) -> None:
+        """Take the cookie away again."""
+        response.del_cookie(self.cookie, path="/", secure=self._links.is_secure, httponly=True, samesite="Lax")
+
+    async def _who(self, request: web.Request) -> User | None:
+        if self._trusted:
+            return await self._accounts.owner()
+        if header := request.headers.get("Authorization"):
+            return await self._of_token(header)
+        session = request.cookies.get(self.cookie)
+        if request.method not in READING or "Upgrade" in request.headers:
+            self._check_origin(request, is_known=session is not None)
+        user = await self._accounts.of_session(session) if session else None
+        if user is not None:
+            request[SESSION] = session
+        return user
+
+    async def _of_token(self, header: str) -> User:
+        scheme, _, token = header.partition(" ")
+        user = await self._accounts.of_token(token.strip()) if scheme.lower() == "bearer" else None
+        if user is None:
+            raise UnauthorizedError(
+                "that token is not known here", fix="`scalemesh token create NAME` on the server makes one"
+            )
+        return user
+
+    def _check_origin(self, request: web.Request, *, is_known: bool) -> None:
+        """Cookies come along with whatever any site lets a browser do, and the sites that we serve are neighbours."""
+        origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+        if origin is not None and origin != "null":
+            is_ours = origin == self._links.control.rstrip("/") or _is_same(origin, request)
+        else:
+            is_ours = site == "same-origin" or (site is None and origin is None and not is_known)
+        if not is_ours:
+            raise ForbiddenError(
+                "this request does not come from our own pages",
+                why=f"its Origin is {(origin or 'missing')[:200]!r}",
+                fix="programs send a token; behind a proxy, set hosts.public_url",
+            )
+
+
+def signed_in(request: web.Request) -> User:
+    """Whoever is signed in.
+
+    Raises:
+        UnauthorizedError: nobody is.
+    """
+    user = request.get(USER)
+    if not isinstance(user, User):
+        raise _nobody()
+    return user
+
+
+def _is_same(origin: str, request: web.Request) -> bool:
+    """The page came from where this request goes: a forwarded port, for example, that no config knows."""
+    parts = urlsplit(origin)
+    return bool(parts.netloc) and (parts.scheme, parts.netloc.lower()) == (request.scheme, request.host.lower())
+
+
+def _nobody() -> UnauthorizedError:
+    return UnauthorizedError(
+        "nobody is signed in", fix="send Authorization: Bearer <token>, or sign in; `scalemesh welcome` prints a link"
+    )

@@ -1,0 +1,132 @@
+"""What builders talk to, exactly as builder/protocol.py says."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from builder.protocol import MAX_BLOCK_BYTES, MAX_DIGESTS
+from scalemesh.decode import decode
+from scalemesh.errors import InvalidError, UnauthorizedError
+from scalemesh.services.builds import Attempt, BuildCalls, Facts, Failure, Success
+from scalemesh.values import Reason
+from scalemesh.web.bodies import check_blobs, check_digest, check_files, read_as, read_blob, read_chunks, read_json
+
+MAX_LINES_BYTES: Final = 7 * MAX_BLOCK_BYTES  #: JSON writes one byte of a line in up to six, and frames it
+MAX_LISTING_BYTES: Final = 64 * 1024 * 1024
+STALL_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nonce:
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    seq: int
+    lines: object  #: the log pipeline looks at each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    facts: Facts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    ok: bool
+    reason: Reason
+    message: str
+    peak: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    ok: bool
+    files: object
+    framework: str
+    output_directory: str = ""
+    warnings: tuple[str, ...] = field(default=())
+
+
+class BuildRoutes:
+    def __init__(self, calls: BuildCalls) -> None:
+        self._calls = calls
+
+    def table(self) -> list[web.RouteDef]:
+        return [
+            web.post("/build/v1/claim", self.claim),
+            web.post("/build/v1/lines", self.lines),
+            web.post("/build/v1/heartbeat", self.heartbeat),
+            web.post("/build/v1/blobs", self.missing),
+            web.put("/build/v1/blobs/{sha256}", self.receive),
+            web.get("/build/v1/source/{sha256}", self.source),
+            web.post("/build/v1/finish", self.finish),
+        ]
+
+    async def claim(self, request: web.Request) -> web.Response:
+        attempt, said = self._who(request), await read_as(request, Nonce)
+        return web.json_response(await self._calls.claim(attempt, said.nonce))
+
+    async def lines(self, request: web.Request) -> web.Response:
+        attempt, block = self._who(request), await read_as(request, Lines, max_bytes=MAX_LINES_BYTES)
+        if not isinstance(block.lines, list):
+            raise InvalidError("lines: must be a list")
+        return web.json_response({"next": await self._calls.lines(attempt, block.seq, block.lines)})
+
+    async def heartbeat(self, request: web.Request) -> web.Response:
+        attempt, said = self._who(request), await read_as(request, Beat)
+        return web.json_response({"cancel": await self._calls.heartbeat(attempt, said.facts)})
+
+    async def missing(self, request: web.Request) -> web.Response:
+        attempt, body = self._who(request), await read_json(request)
+        digests = await self._calls.missing(attempt, check_blobs(body.get("digests"), MAX_DIGESTS))
+        puts = [{"sha256": one, "put": {"url": f"/build/v1/blobs/{one}", "headers": {}}} for one in digests]
+        return web.json_response({"missing": puts})
+
+    async def receive(self, request: web.Request) -> web.Response:
+        attempt, blob = self._who(request), read_blob(request)
+        async with aclosing(read_chunks(request)) as chunks:
+            await self._calls.receive(attempt, blob, chunks)
+        return web.Response(status=204)
+
+    async def source(self, request: web.Request) -> web.StreamResponse:
+        """One file of an uploaded source. A store that dies midway ends the connection: nobody believes the half."""
+        attempt, digest = self._who(request), check_digest(request.match_info["sha256"])
+        async with aclosing(await self._calls.source(attempt, digest)) as chunks:
+            chunk = await anext(chunks, b"")
+            response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+            await response.prepare(request)
+            while chunk:
+                async with asyncio.timeout(STALL_S):
+                    await response.write(chunk)
+                chunk = await anext(chunks, b"")
+        await response.write_eof()
+        return response
+
+    async def finish(self, request: web.Request) -> web.Response:
+        attempt, body = self._who(request), await read_json(request, max_bytes=MAX_LISTING_BYTES)
+        state = await self._calls.finish(attempt, _result(body))
+        return web.json_response({"state": state})
+
+    def _who(self, request: web.Request) -> Attempt:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise UnauthorizedError("a builder shows its token", fix="send Authorization: Bearer <token>")
+        return self._calls.who(token.strip())
+
+
+def _result(body: dict[str, object]) -> Success | Failure:
+    if body.get("ok") is not True:
+        failed = decode(Failed, body)
+        return Failure(reason=failed.reason, message=failed.message, peak=failed.peak)
+    built = decode(Built, body)
+    return Success(
+        files=check_files(built.files),
+        framework=built.framework,
+        output_directory=built.output_directory,
+        warnings=built.warnings,
+    )

@@ -1,0 +1,88 @@
+"""Following a log for as long as a reader stays: the one way that NDJSON and the websocket share."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import Final
+
+from scalemesh.errors import NotFoundError, TooManyError
+from scalemesh.services.deployer import Deployer
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.values import DeploymentId, LogBlock
+
+BEAT_S: Final = 15.0
+LAST_LINES: Final = timedelta(seconds=0.2)  #: the state is final in one transaction, the log's last lines come after it
+MAX_FOLLOWERS: Final = 1000
+
+
+class Followers:
+    def __init__(self, logs: LogPipeline, deployer: Deployer, *, now: Callable[[], datetime]) -> None:
+        self._logs, self._deployer, self._now = logs, deployer, now
+        self._stopping = asyncio.Event()
+        self._count = 0
+
+    def stop(self) -> None:
+        """Let every reader go; they come back to the next daemon with what they have."""
+        self._stopping.set()
+
+    def check_room(self) -> None:
+        """Before an answer is begun.
+
+        Raises:
+            TooManyError: MAX_FOLLOWERS follow already.
+        """
+        if self._count >= MAX_FOLLOWERS:
+            raise TooManyError(f"{MAX_FOLLOWERS} readers follow logs already", fix="read it page by page")
+
+    async def follow(self, deployment: DeploymentId, after: int) -> AsyncGenerator[LogBlock | None]:
+        """Blocks as ``LogPipeline.follow`` has them; None after each BEAT_S of silence. Read it under ``aclosing()``.
+
+        Without a block that ``closes``, the end is ours and not the log's: come back with *after*.
+        """
+        self._count += 1
+        try:
+            async with (
+                aclosing(self._logs.follow(deployment, after, self._is_final(deployment))) as blocks,
+                aclosing(self._with_beats(blocks)) as beaten,
+            ):
+                async for block in beaten:
+                    yield block
+        finally:
+            self._count -= 1
+
+    async def _with_beats(self, blocks: AsyncGenerator[LogBlock]) -> AsyncGenerator[LogBlock | None]:
+        stopped = asyncio.create_task(self._stopping.wait())
+        coming = asyncio.create_task(_next(blocks))
+        try:
+            while not stopped.done():
+                await asyncio.wait({coming, stopped}, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    yield None
+                    continue
+                block = coming.result()
+                if block is None:
+                    return
+                yield block
+                coming = asyncio.create_task(_next(blocks))
+        finally:
+            coming.cancel()
+            stopped.cancel()
+            await asyncio.wait({coming, stopped})
+
+    def _is_final(self, deployment: DeploymentId) -> Callable[[], Awaitable[bool]]:
+        async def ask() -> bool:
+            try:
+                found = await self._deployer.get(deployment)
+            except NotFoundError:  # deleted while somebody read
+                return True
+            if found.is_final and found.finished_at is not None:
+                left = found.finished_at + LAST_LINES - self._now()
+                await asyncio.sleep(min(left, LAST_LINES).total_seconds())
+            return found.is_final
+
+        return ask
+
+
+async def _next(blocks: AsyncGenerator[LogBlock]) -> LogBlock | None:
+    return await anext(blocks, None)

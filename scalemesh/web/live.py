@@ -1,0 +1,69 @@
+"""The websocket of a live log: blocks of lines as they come, and a last word at the end.
+
+``/api/v1/deployments/{deployment}/live?after=N`` sends text messages, each JSON: an array of lines
+(``{"number", "at", "step", "stream", "text"}``, numbers without gaps), and at the end of the deployment
+``{"end": {"state", "url", "reason", "message", "fix"}}`` before it closes with 1000. Any other close code means: come
+back with ``after`` = the last number seen (1001 the daemon stops, 1013 the reader was too slow).
+"""
+
+import asyncio
+import json
+from contextlib import aclosing
+from typing import Final
+
+from aiohttp import WSCloseCode, web
+
+from scalemesh.services.deployer import Deployer
+from scalemesh.values import DeploymentId
+from scalemesh.web.api.views import Views, log_lines
+from scalemesh.web.bodies import query_number
+from scalemesh.web.follow import Followers
+
+PING_S: Final = 20.0
+STALL_S: Final = 30.0  #: a reader who takes nothing for so long is too slow
+MAX_HEARD_BYTES: Final = 1024  #: readers have nothing to say
+FAR: Final = 1 << 53
+
+
+class LiveRoutes:
+    def __init__(self, deployer: Deployer, followers: Followers, views: Views) -> None:
+        self._deployer, self._followers, self._views = deployer, followers, views
+
+    def table(self) -> list[web.RouteDef]:
+        return [web.get("/api/v1/deployments/{deployment}/live", self.follow)]
+
+    async def follow(self, request: web.Request) -> web.WebSocketResponse:
+        after = query_number(request, "after", 0, high=FAR)
+        deployment = await self._deployer.get(request.match_info["deployment"])
+        self._followers.check_room()
+        socket = web.WebSocketResponse(heartbeat=PING_S, max_msg_size=MAX_HEARD_BYTES, timeout=5.0)
+        await socket.prepare(request)
+        sending = asyncio.create_task(self._send(socket, deployment.id, after))
+        try:
+            async for _ in socket:  # until the reader closes, or we do; pings are answered meanwhile
+                pass
+        finally:
+            sending.cancel()
+            await asyncio.wait({sending})
+        if not sending.cancelled() and (error := sending.exception()):
+            raise error
+        return socket
+
+    async def _send(self, socket: web.WebSocketResponse, deployment: DeploymentId, after: int) -> None:
+        code, message = WSCloseCode.GOING_AWAY, b"come back with after=N"
+        try:
+            async with aclosing(self._followers.follow(deployment, after)) as blocks:
+                async for block in blocks:
+                    if block is not None and block.lines:
+                        await self._put(socket, log_lines(block.lines))
+                    if block is not None and block.closes:
+                        await self._put(socket, {"end": self._views.end(await self._deployer.get(deployment))})
+                        code, message = WSCloseCode.OK, b""
+        except TimeoutError:
+            code, message = WSCloseCode.TRY_AGAIN_LATER, b"too slow: come back with after=N"
+        await socket.close(code=code, message=message)
+
+    async def _put(self, socket: web.WebSocketResponse, message: object) -> None:
+        """Send, waiting for a slow reader: what he has not taken stays in the log store and fills no queue here."""
+        async with asyncio.timeout(STALL_S):
+            await socket.send_str(json.dumps(message))

@@ -1,0 +1,54 @@
+"""Figures for Prometheus, in a registry of our own."""
+
+from collections.abc import Mapping
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from scalemesh.services.deployer import Deployer
+from scalemesh.values import State
+from scalemesh.web.auth import signed_in
+
+
+class Metrics:
+    """Counted by whoever does the work; read by ``MetricsRoutes``."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(namespace="scalemesh", registry=self._registry)
+        self._visits = Counter("scalemesh_visits", "Answers of site hosts", ["status"], registry=self._registry)
+        self._bytes = Counter("scalemesh_visit_bytes", "Bytes of bodies sent by site hosts", registry=self._registry)
+        self._lines = Counter("scalemesh_log_lines", "Log lines kept", registry=self._registry)
+        self._deployments = Gauge("scalemesh_deployments", "Deployments by state", ["state"], registry=self._registry)
+        self._building = Gauge("scalemesh_builds_running", "Builds that run now", registry=self._registry)
+        self._queue = Gauge("scalemesh_queue_length", "Deployments that wait for a build", registry=self._registry)
+
+    def visit(self, status: int, body_bytes: int) -> None:
+        self._visits.labels(str(status)).inc()
+        self._bytes.inc(body_bytes)
+
+    def log_lines(self, count: int) -> None:
+        self._lines.inc(count)
+
+    def text(self, tallies: Mapping[State, int]) -> bytes:
+        """In Prometheus' text format, with *tallies* as they are now."""
+        for state in State:
+            self._deployments.labels(state.value).set(tallies.get(state, 0))
+        self._building.set(tallies.get(State.BUILDING, 0))
+        self._queue.set(tallies.get(State.QUEUED, 0))
+        return generate_latest(self._registry)
+
+
+class MetricsRoutes:
+    def __init__(self, metrics: Metrics, deployer: Deployer) -> None:
+        self._metrics, self._deployer = metrics, deployer
+
+    def table(self) -> list[web.RouteDef]:
+        return [web.get("/metrics", self.show)]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """For a scraper with an API token."""
+        signed_in(request)
+        text = self._metrics.text(await self._deployer.tallies())
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,64 @@
+"""Reads posted forms: bounded, text only, one value a name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from scalemesh.errors import InvalidError, ScaleMeshError, TooLargeError
+from scalemesh.values import BuildSettings
+
+MAX_FORM_BYTES: Final = 256 * 1024
+MAX_FIELDS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What somebody filled in, and what is wrong with it, by field."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    wrong: Mapping[str, ScaleMeshError] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """The field without blanks around it; "" where it is missing."""
+        return self.values.get(name, "").strip()
+
+    def text_or_none(self, name: str) -> str | None:
+        return self.text(name) or None
+
+    def raw(self, name: str) -> str:
+        """The field as it was typed: passwords and values keep their blanks."""
+        return self.values.get(name, "")
+
+    def failing(self, name: str, error: ScaleMeshError) -> "Form":
+        """The same form, to be shown again with *error* at the field *name*."""
+        return Form(self.values, {**self.wrong, name: error})
+
+    def build_settings(self) -> BuildSettings:
+        return BuildSettings(
+            root_directory=self.text("root_directory"),
+            framework=self.text_or_none("framework"),
+            install_command=self.text_or_none("install_command"),
+            build_command=self.text_or_none("build_command"),
+            output_directory=self.text_or_none("output_directory"),
+            node_version=self.text_or_none("node_version"),
+        )
+
+
+async def read_form(request: web.Request) -> Form:
+    """Return the posted form.
+
+    Raises:
+        InvalidError: it is none, or holds files.
+        TooLargeError: more than a person types.
+    """
+    if (request.content_length or 0) > MAX_FORM_BYTES:
+        raise TooLargeError("the form is too large", why=f"at most {MAX_FORM_BYTES // 1024} KiB are taken")
+    if request.content_type not in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        raise InvalidError("that is no form")
+    posted = await request.clone(client_max_size=MAX_FORM_BYTES).post()
+    if len(posted) > MAX_FIELDS or not all(isinstance(value, str) for value in posted.values()):
+        raise InvalidError("that is not the form we showed")
+    # Browsers send every line's end as CR LF; a variable's value has the one that was typed.
+    return Form({name: str(value).replace("\r\n", "\n") for name, value in posted.items()})

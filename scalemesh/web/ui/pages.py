@@ -1,0 +1,56 @@
+"""Puts the dashboard's pages onto the control host's application."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from aiohttp import web
+
+from scalemesh.services.accounts import Accounts
+from scalemesh.services.deployer import Deployer
+from scalemesh.services.links import Links
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.projects import Projects
+from scalemesh.services.releases import Releases
+from scalemesh.web.auth import Gate
+from scalemesh.web.ui.account_pages import AccountPages
+from scalemesh.web.ui.deployment_pages import DeploymentPages
+from scalemesh.web.ui.failures import PageFailures
+from scalemesh.web.ui.one_project_pages import OneProjectPages
+from scalemesh.web.ui.project_pages import ProjectPages
+from scalemesh.web.ui.render import Renderer
+from scalemesh.web.ui.sign_in_pages import SignInPages
+from scalemesh.web.ui.sites import Sites
+from scalemesh.web.ui.static_files import StaticFiles
+
+
+def add_pages(
+    app: web.Application,
+    gate: Gate,
+    *,
+    accounts: Accounts,
+    projects: Projects,
+    deployer: Deployer,
+    releases: Releases,
+    logs: LogPipeline,
+    links: Links,
+    now: Callable[[], datetime],
+) -> None:
+    """Add the pages to *app*, and the middleware that draws failures; the gate's own middleware comes after it.
+
+    Bound to its services by ``functools.partial`` it is what ``make_control_app`` takes as *pages*.
+    """
+    static_files, sites = StaticFiles.of_package(), Sites(links.base, links.of_host)
+    renderer = Renderer(static_files, now=now)
+    app.middlewares.append(PageFailures(renderer).middleware)
+    deployment_pages = DeploymentPages(
+        renderer, projects=projects, deployer=deployer, releases=releases, logs=logs, sites=sites
+    )
+    for pages in (
+        static_files,
+        SignInPages(renderer, accounts, gate),
+        AccountPages(renderer, accounts, gate),
+        ProjectPages(renderer, projects, deployer, sites),
+        OneProjectPages(renderer, projects, deployer, releases, sites),
+        deployment_pages,
+    ):
+        app.add_routes(pages.table())

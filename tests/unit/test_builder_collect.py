@@ -1,0 +1,129 @@
+"""What is collected from an output that hostile code has written."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from builder.collect import Collected, collect
+from builder.errors import BuildFailed, GivenUp
+from builder.tree import Tree
+from builder.upload import _opener
+
+MANY = (1_000_000, 1_000)
+
+
+def collected(folder: Path, limits: tuple[int, int] = MANY) -> tuple[dict[str, str], list[str]]:
+    files, warnings = collect(Tree(folder), limits, lambda: None)
+    return {file.path: file.held_at for file in files}, warnings
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    (folder / "index.html").write_text("x")
+    return folder
+
+
+def test_links_devices_fifos_and_sockets_that_leave_or_are_no_files_are_left_out(output: Path) -> None:
+    (output / "passwd").symlink_to("/etc/passwd")
+    (output / "up").symlink_to("../../secret")
+    (output / "folder").symlink_to("/etc")
+    (output / "loop").symlink_to("loop")
+    os.mkfifo(output / "fifo")
+    os.mknod(output / "null", 0o666 | 0o020000, os.makedev(1, 3))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(output / "sock"))
+        found, warnings = collected(output)
+    assert list(found) == ["index.html"]
+    said = "\n".join(warnings)
+    assert len(warnings) == 7
+    for words in ("'passwd': it is a link to '/etc/passwd'", "'fifo': it is a FIFO", "'null': it is a device", "a socket"):
+        assert words in said
+
+
+def test_a_link_to_a_file_inside_is_that_file(output: Path) -> None:
+    (output / "a").mkdir()
+    (output / "a/latest.html").symlink_to("../index.html")
+    (output / "through").symlink_to("a")
+    (output / "b.html").symlink_to("through/latest.html")
+    (output / "c.html").symlink_to("a/latest.html")
+    found, warnings = collected(output)
+    assert found == {"index.html": "index.html", "a/latest.html": "index.html"}
+    assert len(warnings) == 3
+
+
+def test_dotfiles_and_node_modules_are_not_published_and_well_known_is(output: Path) -> None:
+    for path in (".git/config", ".env", "node_modules/x/a.js", "sub/.git/x", ".well-known/security.txt"):
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        (output / path).write_text("x")
+    (output / "env").symlink_to(".env")
+    (output / "sub/node_modules").mkdir()
+    (output / "sub/node_modules/kept.js").write_text("x")
+    found, warnings = collected(output)
+    assert set(found) == {"index.html", ".well-known/security.txt", "sub/node_modules/kept.js"}
+    assert len(warnings) == 1
+
+
+def test_unusable_names_are_left_out(output: Path) -> None:
+    for name in (b"new\nline", b"back\\slash", b"not-utf8-\xff", "ünï".encode()):
+        Path(os.fsdecode(os.fsencode(output) + b"/" + name)).write_text("x")
+    deep = output
+    for _ in range(6):
+        deep = deep / ("d" * 200)
+        deep.mkdir()
+    (deep / "file").write_text("x")
+    found, warnings = collected(output)
+    assert set(found) == {"index.html", "ünï"}
+    assert len(warnings) == 4
+
+
+def test_a_million_small_files_are_counted_and_refused(output: Path) -> None:
+    for number in range(2000):
+        (output / f"{number}").touch()
+    with pytest.raises(BuildFailed, match=r"has 2,001 files; at most 1,000") as raised:
+        collected(output)
+    assert (raised.value.reason, raised.value.peak["output_files"]) == ("too_many_files", 2001)
+
+
+def test_a_huge_file_is_refused_without_being_read(output: Path) -> None:
+    with (output / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BuildFailed, match="Publish less") as raised:
+        collected(output)
+    assert raised.value.reason == "output_too_large"
+    assert raised.value.peak["output_bytes"] > 1 << 40
+
+
+def test_an_output_that_is_a_link_is_not_entered(tmp_path: Path) -> None:
+    (tmp_path / "dist").symlink_to("/etc")
+    assert not Tree(tmp_path).has_folder("dist")
+    with pytest.raises(OSError, match="dist"), Tree(tmp_path).directory("dist"):
+        pass
+
+
+def test_a_file_swapped_for_a_link_after_hashing_is_not_sent(output: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("y")
+    files, _ = collect(Tree(output), MANY, lambda: None)
+    (output / "index.html").unlink()
+    (output / "index.html").symlink_to(tmp_path / "secret")
+    with pytest.raises(BuildFailed, match="changed while it was sent") as raised:
+        _opener(files[0], Tree(output))()
+    assert raised.value.reason == "rejected"
+
+
+def test_a_file_that_grew_after_hashing_is_not_sent(output: Path) -> None:
+    (output / "index.html").write_text("xy")
+    stale = Collected("index.html", "index.html", "0" * 64, 1)
+    with pytest.raises(BuildFailed, match="its size changed"):
+        _opener(stale, Tree(output))()
+
+
+def test_collecting_ends_when_the_build_ends(output: Path) -> None:
+    def cancelled() -> None:
+        raise GivenUp("the deployment was cancelled")
+
+    with pytest.raises(GivenUp):
+        collect(Tree(output), MANY, cancelled)
