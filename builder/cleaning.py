@@ -26,12 +26,13 @@ def clean(line: str) -> str:
     """Return *line*, which holds no newline, without anything that could harm who reads it."""
     if not _SUSPECT.search(line):
         return line
-    drawn = ""
-    for part in line.split("\r"):
-        text = _CONTROL.sub(_keep_colour, _SURROGATE.sub("\ufffd", part))
-        if _SGR_ONLY.sub("", text).strip() or not drawn:
-            drawn = text
-    return drawn
+    unseen = ""
+    for part in reversed(line.split("\r")):
+        text = _CONTROL.sub(_keep_colour, _SURROGATE.sub("\ufffd", part)) if part else ""
+        if _SGR_ONLY.sub("", text).strip():
+            return text
+        unseen = unseen or text
+    return unseen
 
 
 def is_clean(text: str) -> bool:

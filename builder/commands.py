@@ -55,6 +55,11 @@ class Commands:
         """Run *command* and say whether it ended with 0."""
         return self._run(command)[0] == 0
 
+    def quietly(self, argv: Sequence[str], cwd: Path) -> bool:
+        """Run a program of our own choice inside, show nothing, and say whether it ended with 0."""
+        inside = self._sandbox.command(list(argv), cwd=str(cwd))
+        return run(Program(argv=inside, cwd=cwd, env=self._outer_env), self._life, lambda *_: None) == 0
+
     def _run(self, command: Command) -> tuple[int, list[str]]:
         self._log.say(command.step, f"> {command.text}")
         output = self._log.output(command.step)

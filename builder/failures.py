@@ -12,7 +12,11 @@ _NPM_LOCK: Final = re.compile(r"(?:Missing|Invalid): .+? (?:from lock file|does 
 _TELLING: Final = re.compile(
     r"\b(error|err!|fail(?:ed|ure)?|cannot|could not|not found|missing|fatal)\b", re.IGNORECASE
 )
-_IDLE: Final = re.compile(r"^(npm (error|err!) (a complete log|.*debug-\d|code \w+$)|npm warn|\s*at )", re.IGNORECASE)
+_NPM: Final = re.compile(r"npm (?:error|ERR!)(?P<text>.*)", re.IGNORECASE)
+_NPM_IDLE: Final = re.compile(
+    r"\s*$| {2,}| (?:code|errno|path|command|syscall|cwd|workspace|location)\b| A complete log| Run "
+)
+_IDLE: Final = re.compile(r"npm (?:warn|notice)|at ", re.IGNORECASE)
 
 #: pattern in the newest lines -> reason, sentence
 _LIMITS: Final = (
@@ -65,6 +69,7 @@ def _plain(shown: str, code: int, lines: Sequence[str]) -> str:
         words = next((line for line in reversed(lines) if "not found" in line), "")
         return f"`{shown}` failed: a program is not there{f' ({words[:200]})' if words else ''}. Is it a dependency?"
     ended = f"exit code {code}" if code <= 128 else f"signal {code - 128}"
-    useful = [line for line in lines if not _IDLE.search(line)]
-    telling = [line for line in useful if _TELLING.search(line)] or useful
-    return f"`{shown}` failed with {ended}" + (f": {telling[-1][:300]}" if telling else ".")
+    theirs = [line for line in lines if not _NPM.match(line) and not _IDLE.match(line)]
+    npms = [line for line in lines if (match := _NPM.match(line)) and not _NPM_IDLE.match(match["text"])]
+    telling = [line for line in theirs if _TELLING.search(line)][-1:] or npms[:1] or theirs[-1:]
+    return f"`{shown}` failed with {ended}" + (f": {telling[0][:300]}" if telling else ".")

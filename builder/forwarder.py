@@ -30,8 +30,10 @@ def open_forwarder(target: str) -> Iterator[int]:
 def proxy_environment(port: int) -> Mapping[str, str]:
     """What tells npm, pnpm, yarn, Git, curl, pip and Node itself to use the forwarder."""
     url = f"http://127.0.0.1:{port}"
-    names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")
-    names += ("npm_config_proxy", "npm_config_https_proxy", "YARN_HTTP_PROXY", "YARN_HTTPS_PROXY")
+    names = (
+        *("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"),
+        *("npm_config_proxy", "npm_config_https_proxy", "YARN_HTTP_PROXY", "YARN_HTTPS_PROXY"),
+    )
     local = "localhost,127.0.0.1,::1"
     return dict.fromkeys(names, url) | {
         "NO_PROXY": local,

@@ -83,6 +83,7 @@ class Job:
     env: Mapping[str, str]  #: secret: masked in lines
     public_env: Mapping[str, str]
     limits: Limits
+    has_cache: bool = False  #: whether the daemon keeps archives of packages
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -101,6 +102,7 @@ def read_job(claim: Mapping[str, Any]) -> Job:
         env=claim["env"],
         public_env=claim["public_env"],
         limits=_known(Limits, claim["limits"]),
+        has_cache=bool(claim.get("cache")),
     )
 
 

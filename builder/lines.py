@@ -16,7 +16,7 @@ from builder.protocol import MAX_LINE_BYTES
 
 HOLD_CHARS: Final = 64 * 1024  #: an unfinished line longer than this is shown in parts
 LINE_COST: Final = 64  #: what an empty line counts towards the cap, in bytes
-TAIL_LINES: Final = 80  #: of the newest lines, kept to explain a failure
+TAIL_LINES: Final = 300  #: of the newest lines, kept to explain a failure; npm prints a page of help after its error
 TAIL_SHARE: Final = 6  #: three programs may each use this part of the cap for their tail: half of it in all
 
 Line = tuple[int, str, str, str]  #: at_ms, stream, step, text
@@ -53,7 +53,10 @@ class Assembler:
         if not newline and len(text) <= self._hold and not final:
             return text
         self._skips = False
-        return rest if newline else text[self._masker.longest :]
+        if newline:
+            return rest
+        shown = clean(text)
+        return shown[self._masker.safe_start(shown) :]
 
     def _finished(self, text: str) -> list[str]:
         if not is_clean(text):
@@ -95,8 +98,9 @@ class Log:
     def has_room(self) -> bool:
         return self._room > 0
 
-    def use(self, texts: list[str]) -> None:
-        self._room -= sum(map(cost, texts))
+    def use(self, read_bytes: int, texts: list[str]) -> None:
+        """Count what was read too: a progress bar may redraw one line for ever."""
+        self._room -= max(read_bytes, sum(map(cost, texts)))
 
     def piece(self, size: int) -> int:
         """How many bytes to read into lines at once, so that the head cannot outgrow its room by much."""
@@ -111,7 +115,7 @@ class Output:
         self._streams = {stream: Assembler(masker) for stream in ("out", "err")}
         self._ring: deque[tuple[str, bytes]] = deque()
         self._ring_bytes = 0
-        self._cut_bytes = 0
+        self._cut_bytes: dict[str, int] = {}
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def feed(self, stream: str, data: bytes) -> None:
@@ -120,20 +124,20 @@ class Output:
             size = self._log.piece(len(data))
             lines = self._streams[stream].feed(data[:size])
             data = data[size:]
-            self._log.use(lines)
+            self._log.use(size, lines)
             self._show(stream, lines)
         if data:
             self._ring.append((stream, data))
             self._ring_bytes += len(data)
         while self._ring_bytes > self._log.tail_bytes and len(self._ring) > 1:
-            dropped = len(self._ring.popleft()[1])
-            self._ring_bytes -= dropped
-            self._cut_bytes += dropped
+            torn, dropped = self._ring.popleft()
+            self._ring_bytes -= len(dropped)
+            self._cut_bytes[torn] = self._cut_bytes.get(torn, 0) + len(dropped)
 
     def close(self) -> None:
         """Show what is still held back. Nothing may be fed afterwards."""
-        if self._cut_bytes:
-            self._streams = {s: Assembler(self._masker, joins_midway=True) for s in self._streams}
+        for torn in self._cut_bytes:
+            self._streams[torn] = Assembler(self._masker, joins_midway=True)
         kept: deque[tuple[str, str]] = deque()
         spent = cut_lines = 0
         for stream, line in self._rest():
@@ -156,7 +160,8 @@ class Output:
                 yield stream, line
 
     def _notice(self, cut_lines: int) -> str:
-        much = f"{self._cut_bytes / 1e6:.1f} MB" if self._cut_bytes else f"{cut_lines} lines"
+        cut_bytes = sum(self._cut_bytes.values())
+        much = f"{cut_bytes / 1e6:.1f} MB" if cut_bytes else f"{cut_lines} lines"
         return f"… {much} of output left out here: the log is over its limit …"
 
     def _show(self, stream: str, lines: list[str]) -> None:

@@ -52,8 +52,13 @@ class Masker:
         cut = max(0, len(text) - max(0, self.longest - 1))
         for start, stop in self.spans(text):
             if start < cut < stop:
-                return start
+                return stop  # the start could stay at 0 for ever, where secrets follow each other without a gap
         return cut
+
+    def safe_start(self, text: str) -> int:
+        """From where *text* may be shown when what stood before it is lost: no part of a torn secret is left."""
+        start = min(len(text), self.longest)
+        return next((stop for begin, stop in self.spans(text) if begin < start < stop), start)
 
     def _found(self, text: str) -> Iterator[tuple[int, int]]:
         for needle in self._needles:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder import cache, variables
+from builder import variables
 from builder.api import Api
+from builder.cache import Cache, cache_key
 from builder.collect import Collected, collect
 from builder.commands import Command, Commands, Sandbox
 from builder.detect import Plan, plan
@@ -132,14 +133,9 @@ class Steps:
         if self._fetch and facts:
             self._fetch.deepen(facts, COMPARED_COMMITS)
 
-    def restore(self, plan: Plan) -> str | None:
-        """Bring back the packages of an earlier build; the key, if there is something to save later."""
-        return cache.restore(plan, self._place, self._api, self._log)
-
-    def save(self, key: str | None) -> None:
-        """Keep the packages for later builds, before the build command can touch them."""
-        if key:
-            cache.save(key, self._place, self._api, self._log)
+    def cache(self, plan: Plan) -> Cache:
+        key = cache_key(plan, self._place.src) if self._job.has_cache else None
+        return Cache(key, self._place.home, self._api, self._log)
 
     def watched(self) -> DiskWatch:
         return DiskWatch(self._place.work, self._job.limits.disk_bytes, self._life)
@@ -167,6 +163,7 @@ class Run:
     def __init__(self, steps: Steps, plan: Plan, env: dict[str, str], commands: Commands) -> None:
         self._steps, self._plan, self._env, self._commands = steps, plan, env, commands
         self._root = steps.src / plan.root_directory
+        self._cache = steps.cache(plan)
 
     def ignore(self, facts: Facts | None) -> None:
         """Ask the ignore command; as at Vercel, its exit code 0 means: do not build."""
@@ -177,6 +174,12 @@ class Run:
             raise BuildFailed(
                 "skipped", f"The ignore command `{self._plan.ignore_command}` ended with 0: nothing to build."
             )
+
+    def restore(self) -> None:
+        self._cache.restore(self._commands)
+
+    def save(self) -> None:
+        self._cache.save(self._commands)
 
     def install(self) -> None:
         """Install the dependencies. NODE_ENV is not set for it: "production" would leave out the build tools."""
@@ -195,6 +198,9 @@ class Run:
         began = time.monotonic()
         self._commands.must(self._command("build", self._plan.build_command, self._root))
         self._steps.say("build", f"Built in {_since(began)}")
+
+    def finish(self) -> None:
+        self._cache.finish()
 
     def _command(self, step: str, text: str, cwd: Path) -> Command:
         return Command(step=step, text=text, cwd=cwd, env=self._env)

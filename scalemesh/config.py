@@ -48,7 +48,7 @@ class Serving:
 
     cache_mib: int = 32
     cached_file_kib: int = 256
-    cached_manifests: int = 64
+    manifest_cache_mib: int = 32
     header_timeout_s: int = 20
     keepalive_timeout_s: int = 75
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from builder.frameworks import immutable_patterns
 from scalemesh import registry
-from scalemesh.config import MIB, Config
+from scalemesh.config import MIB, Config, Serving
 from scalemesh.daemon import Daemon, bound_socket, only_daemon, until_signal
 from scalemesh.db.database import Database, open_database
+from scalemesh.edge.cache import BlobCache, ManifestCache
 from scalemesh.edge.visit import Visits
 from scalemesh.errors import ConfigError
 from scalemesh.ports import BlobStore, Checks, Executor, Finding, LogBus, LogStore
@@ -90,9 +91,17 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             control=make_control_app(services, plugins.all(), trusted=False),
             admin=make_control_app(services, plugins.all(), trusted=True),
             builds=make_builds_app(services.builds),
-            visits=Visits(services.routes, plugins.store),
+            visits=visits(config.serving, services.routes, plugins.store),
             background=[services.publisher.serve, services.scheduler.serve],
         )
+
+
+def visits(serving: Serving, routes: RouteTable, store: BlobStore) -> Visits:
+    """The site hosts, with their share of the memory."""
+    blobs = BlobCache(store, capacity_bytes=serving.cache_mib * MIB, small_bytes=serving.cached_file_kib * 1024)
+    return Visits(
+        routes, store, blobs=blobs, manifests=ManifestCache(store, capacity_bytes=serving.manifest_cache_mib * MIB)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from builder.cleaning import clean, is_clean
 from builder.masking import Masker
 from builder.protocol import MAX_BLOCK_BYTES, MAX_BLOCK_LINES, MAX_LINE_BYTES, STEPS, STREAMS
-from scalemesh.errors import InvalidError, ScaleMeshError, TooLargeError
+from scalemesh.errors import InvalidError, ScaleMeshError, TooLargeError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.ports import LogBus, LogStore
 from scalemesh.values import DeploymentId, LogBlock, LogLine
@@ -50,12 +59,13 @@ class LogPipeline:
         """Add the daemon's own *text*, one line or several.
 
         *once* is a number from 1 that names this text within the deployment: a repeat, also by a later daemon, adds
-        nothing.
+        nothing. What the text tells has happened, so a log that cannot be kept now fails nothing.
         """
         now = self._now()
         raw = [_parsed([_milliseconds(now), stream, step, part], now) for part in text.split("\n")]
         block = LogBlock(deployment=deployment, lines=_cleaned(raw, secrets))
-        await self._keep(block, attempt=DAEMON, seq=once)
+        with _told(deployment):
+            await self._keep(block, attempt=DAEMON, seq=once)
 
     async def take(
         self,
@@ -92,10 +102,14 @@ class LogPipeline:
         return seq + 1
 
     async def close(self, deployment: DeploymentId) -> None:
-        """Tell all readers that nothing follows. Repeatable; call it after the last line was written."""
+        """Tell all readers that nothing follows. Repeatable; call it after the last line was written.
+
+        Where that cannot be kept now, readers learn the end from the deployment's state.
+        """
         closing = LogBlock(deployment=deployment, lines=(), closes=True)
-        if not await self._keep(closing, attempt=DAEMON, seq=CLOSING_SEQ):
-            await self._publish(closing)  # the daemon that kept it may have died before it could tell
+        with _told(deployment):
+            if not await self._keep(closing, attempt=DAEMON, seq=CLOSING_SEQ):
+                await self._publish(closing)  # the daemon that kept it may have died before it could tell
         self._bytes.pop(deployment, None)
 
     async def follow(
@@ -218,6 +232,15 @@ def _received(raw: Sequence[object], now: datetime, secrets: Iterable[str]) -> l
     if sum(map(_size, lines)) > MAX_BLOCK_BYTES + len(lines):
         raise TooLargeError(f"a block of lines over {MAX_BLOCK_BYTES} bytes")
     return _cleaned(lines, secrets)
+
+
+@contextmanager
+def _told(deployment: DeploymentId) -> Iterator[None]:
+    """What cannot be written into a build's log is told in the daemon's own."""
+    try:
+        yield
+    except UnreachableError as error:
+        log.warning("a log line is not kept", extra={"deployment": deployment, "error": str(error)})
 
 
 def _parsed(raw: object, now: datetime) -> LogLine:

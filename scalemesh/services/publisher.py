@@ -15,7 +15,7 @@ from builder.protocol import MAX_PATH_BYTES
 from scalemesh.db import deployments, projects
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.db.projects import ProjectRows
-from scalemesh.errors import ConflictError, NotFoundError, RefusedError, UnreachableError
+from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.ports import BlobStore, Staging
 from scalemesh.services import manifests
@@ -85,32 +85,38 @@ class Publisher:
 
     async def serve(self) -> None:
         """Publish what was accepted, also by an earlier daemon, until cancelled."""
-        for deployment in await self._rows.in_state(State.PUBLISHING):
-            self._accepted.put_nowait(deployment.id)
+        for found in await self._rows.in_state(State.PUBLISHING):
+            self._accepted.put_nowait(found.id)
         async with asyncio.TaskGroup() as group:
             while True:
                 group.create_task(self._publish_until_done(await self._accepted.get()))
 
     async def _publish_until_done(self, deployment: DeploymentId) -> None:
-        """Publish; while the store does not answer, wait and try again: a build is not lost to that."""
+        """Publish; while store or database do not answer, wait and try again: a build is not lost to that."""
         for tries in range(1 << 30):
             try:
-                await self._publish(await self._rows.get(deployment))
+                await self._publish_or_fail(await self._rows.get(deployment))
             except UnreachableError as error:
-                pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
-                log.warning("store unreachable", extra={"deployment": deployment, "error": str(error)})
-                await self._logs.write(deployment, "publish", f"Waiting for the store: {error.what}")
-                await asyncio.sleep(pause)
+                log.warning("cannot publish yet", extra={"deployment": deployment, "error": str(error)})
+                await self._logs.write(deployment, "publish", f"Waiting: {error.what}", once=2)
+                await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 continue
             except (ConflictError, NotFoundError):
-                return  # canceled or deleted meanwhile
-            except RefusedError as error:
-                await self._endings.fail(await self._rows.get(deployment), Reason.REJECTED, str(error))
+                pass  # canceled or deleted meanwhile
             except Exception:
-                log.exception("publishing failed", extra={"deployment": deployment})
-                found = await self._rows.get(deployment)
-                await self._endings.fail(found, Reason.INTERNAL, "a bug in the daemon; see its log")
+                log.exception("a bug: publishing failed", extra={"deployment": deployment})
             return
+
+    async def _publish_or_fail(self, deployment: Deployment) -> None:
+        try:
+            await self._publish(deployment)
+        except (UnreachableError, ConflictError, NotFoundError):
+            raise
+        except ScaleMeshError as error:
+            await self._endings.fail(deployment, Reason.REJECTED, str(error))
+        except Exception:
+            await self._endings.fail(deployment, Reason.INTERNAL, "a bug in the daemon; see its log")
+            raise
 
     async def _publish(self, deployment: Deployment) -> None:
         if deployment.state is not State.PUBLISHING or deployment.listing is None:

@@ -1,8 +1,9 @@
 """A release is a pointer: going live, promote, rollback, unpin. No build, no copying."""
 
-from scalemesh.db import aliases, deployments, projects
+from scalemesh.db import aliases, projects
 from scalemesh.db.aliases import AliasRows
 from scalemesh.db.database import Transaction
+from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError
 from scalemesh.services import hosts
 from scalemesh.services.ledger import Ledger
@@ -13,7 +14,8 @@ class Releases:
     """Moves production aliases, on a person's word."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger, self._aliases = ledger, AliasRows(ledger.database)
+        self._ledger = ledger
+        self._aliases, self._rows = AliasRows(ledger.database), DeploymentRows(ledger.database)
 
     async def of_project(self, project: ProjectId) -> list[Route]:
         """All hosts of the project."""
@@ -48,12 +50,11 @@ class Releases:
             await projects.pin(tx, project, pinned=False)
 
     async def _before_live(self, project: Project) -> Deployment:
-        async with self._ledger.change(project.id) as tx:
-            live = await deployments.get(tx, project.live) if project.live else None
-            previous = await self._aliases.previous(project.id, live.sequence) if live else None
-            if previous is None:
-                raise ConflictError(f"{project.name} has no earlier deployment to go back to")
-            return await deployments.get(tx, previous)
+        live = await self._rows.get(project.live) if project.live else None
+        previous = await self._aliases.previous(project.id, live.sequence) if live else None
+        if previous is None:
+            raise ConflictError(f"{project.name} has no earlier deployment to go back to")
+        return await self._rows.get(previous)
 
     async def _point(self, deployment: Deployment, *, pinned: bool) -> None:
         if deployment.state is not State.READY:

@@ -29,6 +29,7 @@ QUEUE_LOOK: Final = 50  #: how far down the queue a build that fits is looked fo
 IDLE_S: Final = 30.0  #: at the latest the queue is looked at again
 UPLOAD_HOURS: Final = 24  #: an upload that was begun and not finished by then has failed
 RETRY_START_S: Final = 15
+RETRY_QUEUE_S: Final = 2.0
 MAX_ATTEMPTS: Final = 2
 
 
@@ -64,11 +65,19 @@ class Scheduler:
             group.create_task(self._watch_leases())
             while True:
                 self._woken.clear()
-                while taken := await self._take_next():
-                    group.create_task(self._see_through(taken))
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(await self._until_due()):
+                    async with asyncio.timeout(await self._take_all(group)):
                         await self._woken.wait()
+
+    async def _take_all(self, group: asyncio.TaskGroup) -> float:
+        """Start what may start now; return after how many seconds the queue is worth another look."""
+        try:
+            while taken := await self._take_next():
+                group.create_task(self._see_through(taken))
+            return await self._until_due()
+        except UnreachableError as error:
+            log.warning("the queue cannot move", extra={"error": str(error)})
+            return RETRY_QUEUE_S
 
     async def _take_next(self) -> Deployment | None:
         """Move the first deployment that may start now to building, and return it."""
@@ -96,25 +105,34 @@ class Scheduler:
             return started  # its routes show the new state
 
     async def _see_through(self, deployment: Deployment) -> None:
-        """Start the job (or find it, if it runs already), wait for its end, draw the conclusion, clean up."""
-        ref = JobRef(deployment=deployment.id, attempt=deployment.attempt, where=deployment.job or "")
+        """Start the job (or find it, if it runs already), wait for its end, draw the conclusion, clean up.
+
+        What fails here, on a full disk say, must not end the daemon: the lease runs out, and the build is looked
+        after then.
+        """
         try:
-            if not deployment.job:
-                ref = await self._start(deployment)
-            end = await self._executor.wait(ref)
-            await self._ended(deployment, end)
-            await self._executor.stop(ref)
+            ref = await self._started(deployment)
+            if ref is not None:
+                await self._ended(deployment, await self._executor.wait(ref))
+                await self._executor.stop(ref)
+        except UnreachableError as error:
+            log.warning("a build's end is not written yet", extra={"deployment": deployment.id, "error": str(error)})
+        except Exception:
+            log.exception("a bug: a build's task failed", extra={"deployment": deployment.id})
+        finally:
+            self.wake()
+
+    async def _started(self, deployment: Deployment) -> JobRef | None:
+        """The job, found or started; None if it cannot start now or at all, which is written down."""
+        if deployment.job:
+            return JobRef(deployment=deployment.id, attempt=deployment.attempt, where=deployment.job)
+        try:
+            return await self._start(deployment)
         except RefusedError as error:
             await self._endings.fail(deployment, Reason.INTERNAL, str(error))
         except UnreachableError as error:
             await self._try_later(deployment, str(error))
-        except ScaleMeshError as error:
-            log.warning("build not seen through", extra={"deployment": deployment.id, "error": str(error)})
-        except Exception:
-            log.exception("a build's task failed", extra={"deployment": deployment.id})
-            await self._endings.fail(deployment, Reason.INTERNAL, "a bug in the daemon; see its log")
-        finally:
-            self.wake()
+        return None
 
     async def _start(self, deployment: Deployment) -> JobRef:
         job = BuildJob(
@@ -186,16 +204,21 @@ class Scheduler:
         """Ends builds whose builder has not been heard for a lease, and uploads that nobody finishes."""
         while True:
             await asyncio.sleep(self._builds.lease_s / 4)
-            now = self._now()
-            for deployment in await self._rows.expired(now):
-                log.warning("lease ran out", extra={"deployment": deployment.id, "attempt": deployment.attempt})
-                ref = JobRef(deployment=deployment.id, attempt=deployment.attempt, where=deployment.job or "")
-                await self._executor.stop(ref)
-                await self._ended(deployment, BuildEnd(cause=EndCause.LOST, detail="the builder was not heard of"))
-                self.wake()
-            for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
-                text = f"The upload was not finished within {UPLOAD_HOURS} hours"
-                await self._endings.fail(upload, Reason.LOST, text)
+            try:
+                await self._look_after(self._now())
+            except ScaleMeshError as error:
+                log.warning("leases could not be looked after", extra={"error": str(error)})
+
+    async def _look_after(self, now: datetime) -> None:
+        for deployment in await self._rows.expired(now):
+            log.warning("lease ran out", extra={"deployment": deployment.id, "attempt": deployment.attempt})
+            ref = JobRef(deployment=deployment.id, attempt=deployment.attempt, where=deployment.job or "")
+            await self._executor.stop(ref)
+            await self._ended(deployment, BuildEnd(cause=EndCause.LOST, detail="the builder was not heard of"))
+            self.wake()
+        for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
+            text = f"The upload was not finished within {UPLOAD_HOURS} hours"
+            await self._endings.fail(upload, Reason.LOST, text)
 
     async def _until_due(self) -> float:
         due = await queue.next_due(self._db, self._now())

@@ -53,8 +53,9 @@ class Errors:
         request[REQUEST_ID] = self._new_id()
         try:
             return await handler(request)
-        except ConnectionError:
-            raise
+        except ConnectionError:  # whoever asked has gone: nothing to log, and nobody to tell
+            gone: web.StreamResponse = request.get(BEGUN) or web.Response(status=400)
+            return gone
         except Exception as error:  # noqa: BLE001 -- whatever escapes, somebody waits for an answer
             if BEGUN in request:
                 return _cut_off(request, error)

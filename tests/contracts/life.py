@@ -3,20 +3,21 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalemesh.config import Builds, Config
 from scalemesh.db.database import open_database
 from scalemesh.services.builds import Attempt, Success
+from scalemesh.services.deployer import Wanted
 from scalemesh.services.listings import OutputFile
 from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Project, State, User
 from scalemesh.wiring import Plugins, Services, assemble
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.openers import BUSES, LOG_STORES, STORES
 
-URL = "https://git.example/team/site.git"
+URL = "https://git.example/a/site"
 PAGE = b"<!doctype html><title>hello</title>"
 
 
@@ -30,6 +31,22 @@ class Life:
 
     async def project(self, url: str = URL) -> Project:
         return await self.services.projects.of_source(self.user, url)
+
+    async def submit(self, wanted: Wanted | None = None, url: str = URL) -> DeploymentId:
+        """Queue a deployment of *url*."""
+        return (await self.services.deployer.submit(self.user, await self.project(url), wanted or Wanted())).id
+
+    async def ready(self, data: bytes, wanted: Wanted | None = None) -> DeploymentId:
+        """A deployment of one page, brought to its good end."""
+        deployment = await self.submit(wanted)
+        await self.built(deployment, data)
+        await self.until(deployment, State.READY)
+        return deployment
+
+    def live(self, host: str = "site.localhost") -> DeploymentId | None:
+        """What *host* shows."""
+        route = self.services.routes.find(host)
+        return route.deployment if route else None
 
     async def until(self, deployment: DeploymentId, *states: State) -> Deployment:
         """The deployment, once it is in one of *states*."""
@@ -54,14 +71,11 @@ class Life:
         await self.executor.end(deployment, attempt)
         return state
 
-    async def whole_log(self, deployment: DeploymentId) -> list[str]:
-        """The log, once it is closed."""
-
-        async def never() -> bool:
-            return False
-
-        async with aclosing(self.services.logs.follow(deployment, 0, never)) as blocks:
-            return [line.text async for block in blocks for line in block.lines]
+    async def last_words(self, deployment: DeploymentId) -> str:
+        """The line that tells the end: it is written just after the state."""
+        while not (lines := [line for line in await self.services.logs.read(deployment) if line.step == "end"]):
+            await asyncio.sleep(0.002)
+        return lines[-1].text
 
     async def log(self, deployment: DeploymentId) -> list[str]:
         return [line.text for line in await self.services.logs.read(deployment)]

@@ -124,6 +124,7 @@ class FakeDaemon:
                 "env": self.env,
                 "public_env": self.public_env,
                 "limits": LIMITS | self.limits,
+                "cache": True,
                 "nodes": [],
             }
         )

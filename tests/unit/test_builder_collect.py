@@ -40,7 +40,12 @@ def test_links_devices_fifos_and_sockets_that_leave_or_are_no_files_are_left_out
     assert list(found) == ["index.html"]
     said = "\n".join(warnings)
     assert len(warnings) == 7
-    for words in ("'passwd': it is a link to '/etc/passwd'", "'fifo': it is a FIFO", "'null': it is a device", "a socket"):
+    for words in (
+        "'passwd': it is a link to '/etc/passwd'",
+        "'fifo': it is a FIFO",
+        "'null': it is a device",
+        "a socket",
+    ):
         assert words in said
 
 

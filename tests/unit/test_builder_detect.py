@@ -69,7 +69,11 @@ def test_a_framework_named_by_hand_needs_no_proof(tmp_path: Path) -> None:
         ({}, {"framework": "rails"}, "'rails' is not known. Known are: next, nuxt"),
         ({}, {"output_directory": "../secrets"}, "must lie inside the source"),
         ({}, {"root_directory": "/etc"}, "must lie inside the source"),
-        ({"apps/web/x": ""}, {"root_directory": "apps/site"}, "is not a folder of the source. Folders that exist: apps"),
+        (
+            {"apps/web/x": ""},
+            {"root_directory": "apps/site"},
+            "is not a folder of the source. Folders that exist: apps",
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, files: dict[str, Any], settings: dict[str, str], words: str) -> None:
@@ -78,7 +82,10 @@ def test_a_mistake_is_named(tmp_path: Path, files: dict[str, Any], settings: dic
 
 
 def test_a_root_directory_uses_the_lock_file_above_it(tmp_path: Path) -> None:
-    files = {"package-lock.json": "{}", "apps/web/package.json": {"dependencies": {"vite": "1"}, "scripts": {"build": "x"}}}
+    files = {
+        "package-lock.json": "{}",
+        "apps/web/package.json": {"dependencies": {"vite": "1"}, "scripts": {"build": "x"}},
+    }
     found = plan_of(tmp_path, files, root_directory="apps/web")
     assert (found.install_command, found.install_directory, found.lock_file) == ("npm ci", "", "package-lock.json")
     assert (found.root_directory, found.build_command) == ("apps/web", "npm run build")
@@ -111,12 +118,16 @@ def test_package_manager_field_pins_the_version(tmp_path: Path) -> None:
 
 
 def test_what_is_not_static_is_warned_about(tmp_path: Path) -> None:
-    found = plan_of(tmp_path, {"package.json": {"dependencies": {"next": "15"}}, "next.config.js": "module.exports = {}"})
+    found = plan_of(
+        tmp_path, {"package.json": {"dependencies": {"next": "15"}}, "next.config.js": "module.exports = {}"}
+    )
     assert any("output: 'export'" in warning for warning in found.warnings)
 
 
 def test_a_missing_output_names_the_folders_there_and_the_way_out(tmp_path: Path) -> None:
-    found = plan_of(tmp_path, {"package.json": {"dependencies": {"next": "15"}}, "app/page.js": "x", "node_modules/x": ""})
+    found = plan_of(
+        tmp_path, {"package.json": {"dependencies": {"next": "15"}}, "app/page.js": "x", "node_modules/x": ""}
+    )
     with pytest.raises(BuildFailed, match=r"should leave it in 'out' .*exist: app\. .*Add output: 'export'") as raised:
         find_output(found.output_candidates, Tree(tmp_path), by_hand=False, what="`next build`", hint=found.hint)
     assert raised.value.reason == "no_output"
@@ -124,7 +135,9 @@ def test_a_missing_output_names_the_folders_there_and_the_way_out(tmp_path: Path
 
 @pytest.mark.parametrize("path", ["dist/web/browser/index.html", "dist/index.html", "dist/other/index.html"])
 def test_the_output_of_angular_is_found_where_its_versions_put_it(tmp_path: Path, path: str) -> None:
-    found = plan_of(tmp_path, {"package.json": {"dependencies": {"@angular/core": "19"}}, "angular.json": "{", path: "x"})
+    found = plan_of(
+        tmp_path, {"package.json": {"dependencies": {"@angular/core": "19"}}, "angular.json": "{", path: "x"}
+    )
     where = find_output(found.output_candidates, Tree(tmp_path), by_hand=False, what="", hint="")
     assert (tmp_path / where / "index.html").exists() or where == "dist/web"
 

@@ -88,7 +88,8 @@ def test_an_old_server_that_gives_no_single_commits_is_asked_for_the_branch(room
 
 
 @pytest.mark.parametrize(
-    ("branch", "words"), [("gone", "has no branch 'gone'. Its default branch is 'main'"), ("de*", "has no branch 'de*'")]
+    ("branch", "words"),
+    [("gone", "has no branch 'gone'. Its default branch is 'main'"), ("de*", "has no branch 'de*'")],
 )
 def test_an_absent_branch_is_named(room: Room, root: Path, branch: str, words: str) -> None:
     assert words in room.refuses(f"file://{root}/site.git", file_root=str(root), branch=branch)

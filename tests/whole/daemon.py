@@ -1,20 +1,27 @@
 """A real daemon in a process of its own, a real Git repository, and the calls that a test makes of them."""
 
 import asyncio
+import hashlib
+import json
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
-CONFIG = """
+SERVE: Final = (sys.executable, "-m", "scalemesh", "serve", "--config")
+START_S: Final = 30.0
+FINAL: Final = ("ready", "failed", "canceled", "superseded")
+CONFIG: Final = """
 data_dir = "data"
 [listen]
 port = 0
@@ -38,7 +45,8 @@ class RunningDaemon:
     builds: str = ""
     executor: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
-    process: asyncio.subprocess.Process | None = None
+    prefix: Sequence[str] = ()  #: words before the daemon's, such as nsenter's; they must exec it
+    process: subprocess.Popen[bytes] | None = None
     port: int = 0
 
     @property
@@ -46,77 +54,168 @@ class RunningDaemon:
         return self.home / "scalemesh.toml"
 
     @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
     def socket(self) -> Path:
-        return self.home / "data" / "run" / "admin.sock"
+        return self.data / "run" / "admin.sock"
+
+    @property
+    def jobs(self) -> list[Path]:
+        """The folders of the jobs that exist."""
+        folder = self.data / "jobs"
+        return [path for path in folder.glob("*") if not path.name.startswith(".")] if folder.exists() else []
 
     async def start(self, **environ: str) -> None:
         """Start and wait until it listens."""
+        self.launch(**environ)
+        line = await asyncio.to_thread(self._first_line)
+        found = re.search(r"https?://[^/\s]+:(\d+)", line)
+        assert found, f"no address: {line!r}\n{self.log()[-3000:]}"
+        self.port = int(found[1])
+
+    def launch(self, **environ: str) -> None:
+        """Start it and do not wait: for one that may never listen."""
         (self.home / "git").mkdir(parents=True, exist_ok=True)
         self.config.write_text(CONFIG.format(builds=self.builds, executor=self.executor))
+        self._let_go()
         with (self.home / "daemon.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "scalemesh", "serve", "--config", str(self.config),
-                stdout=subprocess.PIPE, stderr=log, env={**os.environ, **self.environ, **environ},
-            )  # fmt: skip
-        assert self.process.stdout is not None
-        async with asyncio.timeout(30):
-            line = (await self.process.stdout.readline()).decode()
-        assert "http://" in line, f"no address: {line!r}\n{self.log()}"
-        self.port = int(line.rsplit(":", 1)[1].strip().strip("/"))
+            self.process = subprocess.Popen(
+                [*self.prefix, *SERVE, str(self.config)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **self.environ, **environ},
+            )
 
     async def stop(self) -> None:
         """As systemd does: SIGTERM, and running builds go on."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         await self.ended()
 
     async def kill(self) -> None:
         """As a power switch does."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
+        self._signal(signal.SIGKILL)
         await self.ended()
 
     async def ended(self, within_s: float = 20) -> int:
         """Wait for the process's end and return its exit code."""
         assert self.process is not None
-        async with asyncio.timeout(within_s):
-            await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode
+        code = await asyncio.to_thread(self.process.wait, within_s)
+        self._let_go()
+        return code
+
+    def kill_all(self) -> None:
+        """For a test that failed: end the daemon and its jobs by their process ids, whatever state they are in."""
+        self._signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait(20)
+        self._let_go()
+        for job in self.jobs:
+            with suppress(OSError, ValueError):
+                os.kill(int(json.loads((job / "job.json").read_bytes())["pid"]), signal.SIGKILL)
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def log(self) -> str:
         """What the daemon said of itself."""
         path = self.home / "daemon.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def processes(self, *marks: str) -> dict[int, str]:
+        """Processes of this daemon's jobs: in a control group of one, in its folder, or with a mark in their words."""
+        job_ids = {path.name for path in (self.data / "jobs").glob("dpl_*")}
+        own = {os.getpid(), *([self.process.pid] if self.process else [])}
+        return dict(_processes_of(self.home, {*marks, *job_ids}, own))
+
+    def temporary_files(self) -> list[str]:
+        """Files that nobody needs any more once all deployments have come to their end."""
+        places = ("store/tmp", "store/staging", "jobs")
+        found = [path for place in places for path in (self.data / place).glob("*") if path.name != ".state"]
+        found += (self.data / "jobs" / ".trash").glob("*")
+        return [str(path.relative_to(self.data)) for path in found if path.name != ".trash"]
+
     async def call(self, method: str, path: str, body: object = None) -> Any:
-        """One API call over the admin socket; the decoded answer."""
-        async with self._session() as session, session.request(method, f"http://x/api/v1{path}", json=body) as answer:
-            found = await answer.json() if answer.content_type.endswith("json") else await answer.text()
-            assert answer.status < 400, (answer.status, found)
-            return found
+        """One API call over the admin socket; the decoded answer, which must not be an error."""
+        status, found = await self.try_call(method, path, body)
+        assert status < 400, (status, found)
+        return found
+
+    async def try_call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """The same, errors included: status and decoded answer."""
+        async with self.session() as session, session.request(method, f"http://x/api/v1{path}", json=body) as answer:
+            return answer.status, await _decoded(answer)
+
+    async def build_call(self, token: str, path: str, body: object) -> tuple[int, Any]:
+        """What a builder with *token* says over the builds' socket."""
+        socket = str(self.data / "run" / "builds" / "api.sock")
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket)) as session,
+            session.post(
+                f"http://x/build/v1/{path}", json=body, headers={"Authorization": f"Bearer {token}"}
+            ) as answer,
+        ):
+            return answer.status, await _decoded(answer)
 
     async def deploy(self, url: str, **wanted: object) -> str:
         """Queue a deployment of a Git URL and return its id."""
         return str((await self.call("POST", "/deployments", {"git_url": url, **wanted}))["id"])
 
+    async def upload(self, project: str, kind: str, files: Mapping[str, bytes], **wanted: object) -> str:
+        """Deploy *files* as an upload, ``source`` or ``prebuilt``; return the deployment's id."""
+        with suppress(AssertionError):
+            await self.call("POST", "/projects", {"name": project})
+        begun = await self.call("POST", f"/projects/{project}/deployments", {"upload": kind, **wanted})
+        one = f"/deployments/{begun['id']}"
+        by_digest = {hashlib.sha256(content).hexdigest(): content for content in files.values()}
+        digests = [{"sha256": digest, "size": len(content)} for digest, content in by_digest.items()]
+        for digest in (await self.call("POST", f"{one}/blobs", {"digests": digests}))["missing"]:
+            await self._put(f"{one}/blobs/{digest}", by_digest[digest])
+        listed = [[path, hashlib.sha256(content).hexdigest(), len(content), False] for path, content in files.items()]
+        await self.call("POST", f"{one}/finish", {"files": listed})
+        return str(begun["id"])
+
+    async def get(self, deployment: str) -> dict[str, Any]:
+        return dict(await self.call("GET", f"/deployments/{deployment}"))
+
     async def until(self, deployment: str, *states: str, within_s: float = 50) -> dict[str, Any]:
         """The deployment, once it is in one of *states* (any final one, where none is named)."""
-        wanted = states or ("ready", "failed", "canceled", "superseded")
+        wanted = states or FINAL
         deadline = time.monotonic() + within_s
-        while (found := await self.call("GET", f"/deployments/{deployment}"))["state"] not in wanted:
-            assert time.monotonic() < deadline, (found, await self.lines(deployment), self.log()[-3000:])
-            assert found["state"] not in ("failed", "canceled", "superseded"), (found, await self.lines(deployment))
+        while (found := await self.get(deployment))["state"] not in wanted:
+            is_over = found["state"] in FINAL or time.monotonic() > deadline
+            assert not is_over, (found, await self.text(deployment), self.log()[-3000:])
             await asyncio.sleep(0.02)
-        return dict(found)
+        return found
+
+    async def until_said(self, deployment: str, text: str, within_s: float = 30) -> None:
+        """Return once the deployment's log holds *text*."""
+        await self.eventually(lambda: self._says(deployment, text), within_s, f"the log never said {text!r}")
+
+    async def eventually(self, holds: Callable[[], Any], within_s: float = 10, what: str = "") -> None:
+        """Return once *holds* (a function or a coroutine function) is true."""
+        deadline = time.monotonic() + within_s
+        while True:
+            found = holds()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return
+            assert time.monotonic() < deadline, f"{what}\n{self.log()[-3000:]}"
+            await asyncio.sleep(0.02)
+
+    async def _says(self, deployment: str, text: str) -> bool:
+        return text in await self.text(deployment)
 
     async def lines(self, deployment: str) -> list[dict[str, Any]]:
-        """All lines of the log."""
+        """All lines of the log, their numbers proven to have no gap."""
         found: list[dict[str, Any]] = []
-        while page := await self.call("GET", f"/deployments/{deployment}/logs?after={len(found)}&limit=1000"):
+        while page := await self.call("GET", f"/deployments/{deployment}/logs?after={len(found)}&limit=5000"):
             if not page["lines"]:
-                return found
+                break
             found += page["lines"]
+        assert [line["number"] for line in found] == list(range(1, len(found) + 1)), "a gap in the log's numbers"
         return found
 
     async def text(self, deployment: str) -> str:
@@ -132,26 +231,52 @@ class RunningDaemon:
         ):
             return answer.status, await answer.text(), dict(answer.headers)
 
-    def _session(self) -> aiohttp.ClientSession:
+    async def set_env(self, project: str, name: str, value: str, *environments: str) -> None:
+        wanted = {"value": value, **({"environments": environments} if environments else {})}
+        await self.call("PUT", f"/projects/{project}/env/{name}", wanted)
+
+    def session(self) -> aiohttp.ClientSession:
+        """For calls over the admin socket: the host of the URL does not matter."""
         return aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(self.socket)), timeout=aiohttp.ClientTimeout(total=30)
         )
 
+    async def _put(self, path: str, content: bytes) -> None:
+        async with self.session() as session, session.put(f"http://x/api/v1{path}", data=content) as answer:
+            assert answer.status < 400, (answer.status, await answer.text())
+
+    def _first_line(self) -> str:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        readable, _, _ = select.select([self.process.stdout], [], [], START_S)
+        return self.process.stdout.readline().decode() if readable else ""
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def _let_go(self) -> None:
+        if self.process is not None and self.process.stdout is not None:
+            self.process.stdout.close()
+
 
 @asynccontextmanager
-async def running_daemon(home: Path, *, builds: str = "", executor: str = "") -> AsyncIterator[RunningDaemon]:
+async def running_daemon(
+    home: Path, *, builds: str = "", executor: str = "", prefix: Sequence[str] = ()
+) -> AsyncIterator[RunningDaemon]:
     """Start one; at the end it is stopped, and its builds with it."""
-    daemon = RunningDaemon(home, builds=builds, executor=executor)
-    await daemon.start()
+    daemon = RunningDaemon(home, builds=builds, executor=executor, prefix=prefix)
     try:
+        await daemon.start()
         yield daemon
-    finally:
         await end_all(daemon)
+    finally:
+        daemon.kill_all()
 
 
 async def end_all(daemon: RunningDaemon) -> None:
     """Cancel what builds (a daemon that is gone is started for it), then stop."""
-    if daemon.process is None or daemon.process.returncode is not None:
+    if daemon.process is None or daemon.process.poll() is not None:
         await daemon.start()
     for deployment in (await daemon.call("GET", "/deployments?limit=100"))["deployments"]:
         if deployment["state"] in ("queued", "building", "publishing"):
@@ -177,6 +302,11 @@ def repository(home: Path, name: str, files: Mapping[str, str | bytes], branch: 
     return f"file://{bare}"
 
 
+def folder(path: Path) -> dict[str, bytes]:
+    """All files below *path*."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
 def git(*arguments: str) -> str:
     """Run git as nobody in particular; return what it prints."""
     who = {
@@ -187,3 +317,27 @@ def git(*arguments: str) -> str:
         ["git", *arguments], check=True, capture_output=True, text=True, env={**os.environ, **who}, timeout=60
     )
     return done.stdout
+
+
+async def _decoded(answer: aiohttp.ClientResponse) -> Any:
+    return await answer.json(content_type=None) if answer.content_type.endswith("json") else await answer.text()
+
+
+def _processes_of(home: Path, marks: set[str], own: set[int]) -> Iterator[tuple[int, str]]:
+    for process in Path("/proc").glob("[0-9]*"):
+        pid = int(process.name)
+        if pid in own:
+            continue
+        with suppress(OSError):
+            if process.joinpath("stat").read_text().rsplit(")", 1)[1].split()[0] in ("Z", "X"):
+                continue
+            words = process.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            seen = words + process.joinpath("cgroup").read_text() + "".join(_opened(process))
+            if f"{home}/data/jobs" in seen or any(mark in seen for mark in marks):
+                yield pid, words
+
+
+def _opened(process: Path) -> Iterator[str]:
+    for link in process.joinpath("fd").glob("*"):
+        with suppress(OSError):
+            yield str(link.readlink())

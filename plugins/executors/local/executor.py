@@ -1,13 +1,10 @@
 """Build jobs as processes of this machine, each with a supervisor of its own that outlives the daemon."""
 
 import asyncio
-import contextlib
-import json
-import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -18,24 +15,19 @@ from plugins.executors.local import findings
 from plugins.executors.local.cgroups import JobGroup
 from plugins.executors.local.config import LocalConfig
 from plugins.executors.local.description import Describer
-from plugins.executors.local.jobs import JobFolder, empty, start_time
+from plugins.executors.local.jobs import JobFolder, empty
+from plugins.executors.local.launch import end_supervisor, run_supervisor
 from plugins.executors.local.limits import GRACE_S
 from plugins.executors.local.machine import Machine, look_around
 from plugins.executors.local.processes import ended, kill_by_argument, kill_quietly
 from plugins.executors.local.proxy import open_proxy
 from plugins.executors.local.staging import forget_others, stage_builder
-from plugins.executors.local.supervisor import START
 from scalemesh.errors import RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.ports import Executor, Finding
 from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, JobRef
 
-log = logging.getLogger(__name__)
-
-_PACKAGE_ROOT: Final = Path(__file__).resolve().parents[3]
-_START_S: Final = 20.0
 _PROBE_S: Final = 9.0
-_TERM_S: Final = 1.2  # of the two seconds that a stop may take
-_KILL_S: Final = 0.6
+_SETTLE_S: Final = 5.0
 
 
 class LocalExecutor:
@@ -43,12 +35,12 @@ class LocalExecutor:
 
     Config = LocalConfig
 
-    def __init__(self, config: LocalConfig, machine: Machine, describer: Describer) -> None:
+    def __init__(self, config: LocalConfig, machine: Machine, describer: Describer, jobs: Path) -> None:
         self._config = config
         self._machine = machine
         self._describer = describer
-        self._jobs = config.work_dir
-        self._trash = config.work_dir / ".trash"
+        self._jobs = jobs
+        self._trash = jobs / ".trash"
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._deleting: set[asyncio.Task[None]] = set()
         self._is_proven = False
@@ -63,13 +55,8 @@ class LocalExecutor:
         *entry*: a folder for Python to run instead of the builder. *grace_s*: how long a builder may go on
         after its time limit, which it keeps itself.
         """
-        jobs = config.work_dir.absolute()
-        jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        jobs, machine, code = await asyncio.to_thread(_get_ready, config, entry)
         state = jobs / ".state"
-        state.mkdir(mode=0o755, exist_ok=True)
-        machine = await asyncio.to_thread(look_around, config, state)
-        package = Path(builder.__file__).resolve().parent
-        code = entry or await asyncio.to_thread(stage_builder, package, state / "builder")
         describer = Describer(
             config=config,
             machine=machine,
@@ -78,15 +65,13 @@ class LocalExecutor:
             proxy=state / "proxy",
             grace_s=grace_s,
         )
-        executor = cls(config, machine, describer)
-        await executor._sweep(state, code)
-        async with contextlib.AsyncExitStack() as opened:
+        executor = cls(config, machine, describer, jobs)
+        await executor._sweep(state / "builder")
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(executor._close)
             if machine.network == "proxy" and config.sandbox != "off":
                 await opened.enter_async_context(open_proxy(describer.proxy, config.allow_networks))
-            try:
-                yield executor
-            finally:
-                await executor._close()
+            yield executor
 
     async def start(self, job: BuildJob) -> JobRef:
         """See the port."""
@@ -131,10 +116,10 @@ class LocalExecutor:
     async def running(self) -> Sequence[JobRef]:
         """See the port."""
         found = []
-        for path in self._job_folders():
-            known = JobFolder(path).job()
+        for folder in self._folders():
+            known = folder.job()
             if known is not None:
-                found.append(_ref(DeploymentId(path.name), known))
+                found.append(_ref(DeploymentId(folder.path.name), known))
         return found
 
     async def check(self) -> Sequence[Finding]:
@@ -147,27 +132,28 @@ class LocalExecutor:
     def _folder(self, deployment: str) -> JobFolder:
         if "/" in deployment or deployment in {"", ".", ".."}:
             raise RefusedError(f"{deployment!r} is no id of a deployment")
-        return JobFolder(self._jobs.absolute() / deployment)
+        return JobFolder(self._jobs / deployment)
 
-    def _job_folders(self) -> list[Path]:
-        return [path for path in self._jobs.absolute().iterdir() if not path.name.startswith(".")]
+    def _folders(self) -> list[JobFolder]:
+        return [JobFolder(path) for path in self._jobs.iterdir() if not path.name.startswith(".")]
 
     def _locked(self, deployment: str) -> asyncio.Lock:
         return self._locks.setdefault(deployment, asyncio.Lock())
 
     async def _settled(self, folder: JobFolder) -> dict[str, Any] | None:
         """What is known of the folder's job, once no supervisor is still beginning; leftovers are removed."""
-        for _ in range(200):
-            known = folder.job()
-            if known is not None or not folder.path.exists():
-                return known
-            held = folder.lock()
-            if held is not None:  # made by a daemon that was killed before its supervisor began
-                os.close(held)
-                self._forget(folder)
-                return None
-            await asyncio.sleep(0.01)
-        raise UnreachableError("another supervisor holds the job's folder", why=str(folder.path))
+        try:
+            async with asyncio.timeout(_SETTLE_S):
+                while (known := folder.job()) is None and folder.exists():
+                    held = folder.lock()
+                    if held is not None:  # made by a daemon that was killed before its supervisor began
+                        os.close(held)
+                        self._forget(folder)
+                        return None
+                    await asyncio.sleep(0.01)
+        except TimeoutError as error:
+            raise UnreachableError("a supervisor holds the job's folder and says nothing") from error
+        return known
 
     async def _prove(self) -> None:
         """Raise RefusedError unless a job was seen to run in the sandbox as it should."""
@@ -184,12 +170,11 @@ class LocalExecutor:
 
     def _refuse_unreachable_socket(self, socket: str) -> None:
         """As root, the build's user must be able to call the daemon."""
-        if not self._machine.is_root or self._config.sandbox == "off":
-            return
         folder = Path(socket).parent
         if not folder.is_dir():
             raise UnreachableError("the daemon's socket for builds is not there", why=str(folder))
-        if not folder.stat().st_mode & 0o001:
+        is_other_user = self._machine.is_root and self._config.sandbox != "off"
+        if is_other_user and not folder.stat().st_mode & 0o001:
             raise RefusedError(
                 "builds cannot reach the daemon",
                 why=f"the user of builds ({self._config.build_uid}) may not enter {folder}",
@@ -199,7 +184,10 @@ class LocalExecutor:
     async def _launch(self, job: BuildJob, folder: JobFolder, run: Sequence[str] | None = None) -> JobRef:
         folder.path.mkdir(mode=0o700, exist_ok=True)
         spec = self._describer.describe(job, folder, self._group(folder), run)
-        answer = await _run_supervisor(self._machine.python, spec)
+        try:
+            answer = await run_supervisor(self._machine.python, spec)
+        except (OSError, TimeoutError) as error:
+            raise UnreachableError("no process could be started for the build", why=str(error)) from error
         if "pid" in answer:
             return _ref(job.deployment, answer | {"attempt": job.attempt})
         if "busy" in answer:
@@ -208,43 +196,34 @@ class LocalExecutor:
                 return _ref(job.deployment, known)
             raise UnreachableError("another attempt of this deployment is still being started")
         self._forget(folder)
-        raise RefusedError(
-            answer.get("what", "the build's supervisor did not start"),
-            why=answer.get("why", ""),
-            fix=findings.fix_for(answer.get("why", "")),
-        )
+        why = answer.get("why", "")
+        raise RefusedError(answer["what"], why=why, fix=findings.fix_for(why))
 
     def _group(self, folder: JobFolder) -> JobGroup | None:
         if self._machine.cgroups is None:
             return None
-        place = sha256(str(folder.path.parent).encode()).hexdigest()[:8]
+        place = sha256(str(self._jobs).encode()).hexdigest()[:8]  # another daemon may have the same deployment
         return self._machine.cgroups.group(f"scalemesh-{place}-{folder.path.name}")
 
     async def _end_and_forget(self, folder: JobFolder, known: dict[str, Any]) -> None:
-        pid, start = known["pid"], known["start"]
-        if start_time(pid) == start:
-            kill_quietly(pid, start, signal.SIGTERM)
-            if not await _within(_TERM_S, pid, start):
-                kill_quietly(pid, start, signal.SIGKILL)
-                await _within(_KILL_S, pid, start)
-        await asyncio.to_thread(self._clear, folder, known)
+        await end_supervisor(known["pid"], known["start"])
+        await asyncio.to_thread(self._clear_after_kill, folder, known)
+        self._forget(folder)
 
-    def _clear(self, folder: JobFolder, known: dict[str, Any]) -> None:
-        """What a supervisor that was killed leaves behind."""
+    def _clear_after_kill(self, folder: JobFolder, known: dict[str, Any]) -> None:
+        """End what a supervisor leaves behind that was killed."""
         helper = folder.helper()
         if helper is not None:
             kill_quietly(helper["pid"], helper["start"], signal.SIGKILL)
-        if known.get("cgroup"):
+        if known["cgroup"]:
             JobGroup(**known["cgroup"]).remove()
-        else:
+        elif folder.end() is None and self._machine.bwrap:
             kill_by_argument(self._machine.bwrap, str(folder.work))
-        self._forget_now(folder)
 
     def _forget(self, folder: JobFolder) -> None:
-        self._forget_now(folder)
-
-    def _forget_now(self, folder: JobFolder) -> None:
-        folder.remove(self._trash.absolute())
+        place = folder.discard(self._trash)
+        if place is not None:
+            self._delete_later(place)
 
     async def _probe(self) -> tuple[dict[str, Any] | None, str]:
         """What the tiny job saw, or why it saw nothing."""
@@ -256,7 +235,7 @@ class LocalExecutor:
                 end = await self.wait(ref)
             return folder.report("probe.json"), end.detail
         except TimeoutError:
-            return None, f"it did not end within {_PROBE_S} s"
+            return None, f"it did not end within {_PROBE_S:.0f} s"
         except ScaleMeshError as error:
             return None, error.why or error.what
         finally:
@@ -264,54 +243,35 @@ class LocalExecutor:
             if known is not None:
                 await self._end_and_forget(folder, known)
 
-    async def _sweep(self, state: Path, code: Path) -> None:
+    async def _sweep(self, builders: Path) -> None:
         """Remove what a daemon that was killed left half made."""
-        for path in self._job_folders():
-            folder = JobFolder(path)
+        for folder in self._folders():
             if folder.job() is None and (held := folder.lock()) is not None:
                 os.close(held)
-                await asyncio.to_thread(self._forget_now, folder)
-        if not await self.running() and code.is_relative_to(state):
-            await asyncio.to_thread(forget_others, state / "builder", code)
-        self._delete_later(self._trash.absolute())
+                self._forget(folder)
+        if not await self.running():
+            await asyncio.to_thread(forget_others, builders, self._describer.code)
+        self._delete_later(self._trash)
 
     def _delete_later(self, path: Path) -> None:
+        """A million small files take a while; nobody has to wait for it."""
         task = asyncio.create_task(asyncio.to_thread(empty, path))
         self._deleting.add(task)
         task.add_done_callback(self._deleting.discard)
 
     async def _close(self) -> None:
         if self._deleting:
-            await asyncio.wait(self._deleting, timeout=5)
+            await asyncio.wait(self._deleting)
 
 
-async def _run_supervisor(python: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """Start a supervisor and return its answer."""
-    process = await asyncio.create_subprocess_exec(
-        *(python, "-I", "-S", "-c", START, str(_PACKAGE_ROOT)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        cwd="/",
-        env={"PATH": "/usr/bin:/bin"},
-    )
-    async with asyncio.timeout(_START_S):
-        out, err = await process.communicate(json.dumps(spec).encode())
-    with suppress(ValueError):
-        answer = json.loads(out)
-        if isinstance(answer, dict):
-            return answer
-    return {"what": "the build's supervisor did not start", "why": err.decode(errors="replace")[-2000:]}
-
-
-async def _within(timeout_s: float, pid: int, start: int) -> bool:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await ended(pid, start)
-    except TimeoutError:
-        return False
-    return True
+def _get_ready(config: LocalConfig, entry: Path | None) -> tuple[Path, Machine, Path]:
+    """Folders, what the machine has, the builder's code."""
+    jobs = config.work_dir.absolute()
+    jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = jobs / ".state"
+    state.mkdir(mode=0o755, exist_ok=True)
+    code = entry or stage_builder(Path(builder.__file__).resolve().parent, state / "builder")
+    return jobs, look_around(config, state), code
 
 
 def _ref(deployment: DeploymentId, known: dict[str, Any]) -> JobRef:

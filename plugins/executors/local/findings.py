@@ -35,9 +35,7 @@ def probe_job(folder: Path) -> BuildJob:
     )
 
 
-def tell(
-    config: LocalConfig, machine: Machine, seen: dict[str, Any] | None, failure: str = ""
-) -> list[Finding]:
+def tell(config: LocalConfig, machine: Machine, seen: dict[str, Any] | None, failure: str = "") -> list[Finding]:
     """Put what was found and seen into words. *seen*: what the tiny job wrote; *failure*: why it wrote nothing."""
     found = [Finding(ok=False, what=what, fix=fix) for what, fix in machine.lacks]
     if config.sandbox == "off":
@@ -74,7 +72,7 @@ def _sandbox(machine: Machine, seen: dict[str, Any]) -> list[Finding]:
 def _network(machine: Machine, seen: dict[str, Any]) -> Finding:
     if seen["way_to_metadata"] or seen["way_to_private"]:
         what = "forbidden addresses can be reached from the sandbox"
-        return Finding(ok=False, what=what, fix="report this; until then use network = \"proxy\"")
+        return Finding(ok=False, what=what, fix='report this; until then use network = "proxy"')
     if machine.network != "proxy":
         return Finding(ok=True, what=f"network of builds: {machine.network}, private addresses shut")
     what = "network of builds: none but packages and Git, through the daemon"

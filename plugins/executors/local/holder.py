@@ -43,7 +43,8 @@ def become_job(spec: dict[str, Any], ends: Ends) -> NoReturn:
         os.set_inheritable(ends.token, True)
         for name in ("SIGPIPE", "SIGTERM", "SIGINT"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-        os.execve(command[0], command, spec["env"] | {"SCALEMESH_TOKEN_FD": str(ends.token)})
+        environment = spec["env"] | {"SCALEMESH_TOKEN_FD": str(ends.token)}
+        os.execve(command[0], command, environment)  # noqa: S606 - this process is to become the job
     except BaseException as error:  # noqa: BLE001 - the supervisor tells it; nothing else can be done here
         with suppress(OSError):
             os.write(ends.steps_out, f"!{type(error).__name__}: {error}".encode())

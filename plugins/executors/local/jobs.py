@@ -24,6 +24,10 @@ class JobFolder:
         self.path = path
         self.work = path / "work"
 
+    def exists(self) -> bool:
+        """Whether it is there."""
+        return self.path.exists()
+
     def job(self) -> dict[str, Any] | None:
         """What the supervisor wrote about itself when it began."""
         return _read(self.path / "job.json")
@@ -67,13 +71,15 @@ class JobFolder:
             return None
         return fd
 
-    def remove(self, trash: Path) -> None:
-        """Take the folder out of sight at once and then delete it, whoever owns what is in it. Repeatable."""
+    def discard(self, trash: Path) -> Path | None:
+        """Take the folder out of sight at once; return where it waits to be emptied. Repeatable."""
         trash.mkdir(mode=0o700, exist_ok=True)
-        fresh = trash / f"{self.path.name}.{os.getpid()}.{os.urandom(4).hex()}"
-        with suppress(FileNotFoundError):
-            self.path.rename(fresh)
-            empty(fresh)
+        place = trash / f"{self.path.name}.{os.urandom(6).hex()}"
+        try:
+            self.path.rename(place)
+        except FileNotFoundError:
+            return None
+        return place
 
 
 def empty(path: Path) -> None:

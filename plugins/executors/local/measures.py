@@ -119,7 +119,7 @@ def tree_use(root: int, left_out: Collection[int] = ()) -> TreeUse:
 
 
 def _processes() -> Iterator[tuple[int, int, int, int]]:
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names alone are wanted, a thousand of them
         if name.isdigit():
             with suppress(OSError):
                 stat = Path("/proc", name, "stat").read_bytes()

@@ -77,8 +77,8 @@ def start_helper(kind: str, program: str, holder: int, uid: int | None, timeout_
 def forbid(routes: Sequence[str], allowed: Sequence[str]) -> None:
     """In the namespace that we are in: shut *routes* except *allowed*, and of the resolver all but port 53.
 
-    The resolver's rule matters: slirp4netns hands every port of its resolver address to the host's resolver,
-    which often is the host's own loopback.
+    Whatever a helper makes of other ports of its resolver's and its gateway's address (some hand them to the
+    host's resolver, which often is the host itself), nothing is sent there.
     """
     with Netlink() as netlink:
         netlink.bring_up("lo")
@@ -133,7 +133,7 @@ def _arguments(kind: str, program: str, holder: int, ready: int, stay: int) -> l
     return [
         *(program, "--foreground", "--quiet", "--pid", f"/proc/self/fd/{ready}", "--config-net"),
         *("--userns", user, "--netns", net, "--ns-ifname", _DEVICE),
-        *("--no-map-gw", "--ipv4-only", "-a", _ADDRESS, "-n", "24", "-g", GATEWAY, "-D", NAMESERVER),
+        *("--no-map-gw", "--ipv4-only", "-a", _ADDRESS, "-n", "24", "-g", GATEWAY),
         *("--dns-forward", NAMESERVER, "-t", "none", "-u", "none", "-T", "none", "-U", "none"),
     ]
 
@@ -152,7 +152,7 @@ def _run_helper(arguments: list[str], holder: int, uid: int | None, words: int) 
             os.setresuid(uid, uid, uid)
         kernel.die_with_parent(signal.SIGKILL)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and older pastas refuse to start then
-        os.execve(arguments[0], arguments, {"PATH": "/usr/bin:/bin"})
+        os.execve(arguments[0], arguments, {"PATH": "/usr/bin:/bin"})  # noqa: S606 - a forked process of ours
     except OSError as error:
         os.write(2, f"{arguments[0]}: {error}".encode())
     finally:

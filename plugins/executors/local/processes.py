@@ -15,10 +15,10 @@ async def ended(pid: int, start: int) -> None:
     if fd is None:
         return
     loop = asyncio.get_running_loop()
-    over = loop.create_future()
-    loop.add_reader(fd, lambda: over.done() or over.set_result(None))
+    over = asyncio.Event()
+    loop.add_reader(fd, over.set)
     try:
-        await over
+        await over.wait()
     finally:
         loop.remove_reader(fd)
         os.close(fd)

@@ -100,8 +100,6 @@ class Proxy:
 @asynccontextmanager
 async def open_proxy(folder: Path, allowed: tuple[str, ...], ports: Collection[int] = PORTS) -> AsyncIterator[None]:
     """Serve on ``proxy.sock`` in *folder* until left. Builds keep the folder, so they see a successor's socket."""
-    folder.mkdir(mode=0o711, exist_ok=True)
-    folder.chmod(0o711)
     proxy = Proxy(allowed, ports)
     clients: set[asyncio.Task[None]] = set()
 
@@ -124,6 +122,8 @@ async def open_proxy(folder: Path, allowed: tuple[str, ...], ports: Collection[i
 
 def _listen(folder: Path) -> socket.socket:
     """A listening socket that appears in one step, under a name of any length."""
+    folder.mkdir(mode=0o711, exist_ok=True)
+    folder.chmod(0o711)
     directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -165,9 +165,7 @@ def _wanted(head: bytes) -> tuple[str, int, bytes]:
 def _closing(headers: bytes) -> bytes:
     """The headers, without the proxy's own, and with the wish to end the connection after one answer."""
     kept = [
-        line
-        for line in headers.split(b"\r\n")
-        if line and not line.lower().startswith((b"proxy-", b"connection:"))
+        line for line in headers.split(b"\r\n") if line and not line.lower().startswith((b"proxy-", b"connection:"))
     ]
     return b"\r\n".join([*kept, b"Connection: close", b"", b""])
 

@@ -22,7 +22,6 @@ from scalemesh.web.ui.sites import Sites
 LINES: Final = 500  #: of the log on the page as it is served; the rest follows live, or by paging
 RAW_LINES: Final = 2000  #: read at once for a download
 MAX_SEARCH: Final = 200  #: characters
-WAITING: Final = 500  #: deployments looked at to tell how many wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +30,7 @@ class Section:
 
     step: str
     lines: Sequence[LogLine]
-
-    @property
-    def seconds(self) -> float:
-        return (self.lines[-1].at - self.lines[0].at).total_seconds()
+    seconds: float  #: until the next section's first line
 
 
 class DeploymentPages:
@@ -145,8 +141,7 @@ class DeploymentPages:
     async def _others_waiting(self, deployment: Deployment) -> int:
         if deployment.state is not State.QUEUED:
             return 0
-        newest = await self._deployer.page(None, before=None, limit=WAITING)
-        return sum(other.state is State.QUEUED for other in newest) - 1
+        return (await self._deployer.tallies()).get(State.QUEUED, 1) - 1
 
     async def _deployment(self, request: web.Request) -> Deployment:
         signed_in(request)
@@ -154,4 +149,9 @@ class DeploymentPages:
 
 
 def _sections(lines: Sequence[LogLine]) -> list[Section]:
-    return [Section(step, list(group)) for step, group in groupby(lines, key=lambda line: line.step)]
+    groups = [list(group) for _, group in groupby(lines, key=lambda line: line.step)]
+    ends = [group[0].at for group in groups[1:]] + [group[-1].at for group in groups[-1:]]
+    return [
+        Section(group[0].step, group, (end - group[0].at).total_seconds())
+        for group, end in zip(groups, ends, strict=True)
+    ]

@@ -1,6 +1,8 @@
 """What every executor does, whatever it starts jobs with."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -229,9 +231,6 @@ def alive(pid: int) -> bool:
 
 
 def kill(pid: int) -> None:
-    import os  # noqa: PLC0415
-    import signal  # noqa: PLC0415
-
     os.kill(pid, signal.SIGKILL)
 
 

@@ -1,0 +1,166 @@
+"""``deploy``: from a Git URL or a folder to a live site, with its log on the way."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from scalemesh.cli.loglines import printer
+from scalemesh.cli.output import FAILED, examples, fail, json_option, say, show_json
+from scalemesh.cli.server import client, place_options
+from scalemesh.client import Client, part
+from scalemesh.errors import NotFoundError, RefusedError, ScaleMeshError
+
+INTERRUPTED: Final = 130
+ENDS: Final = {"failed": "failed", "canceled": "was canceled", "superseded": "was superseded by a newer one"}
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the options asked for."""
+
+    source: str
+    project: str | None
+    branch: str | None
+    production: bool | None
+    root_directory: str | None
+    prebuilt: bool
+
+
+@click.command(
+    epilog=examples(
+        "scalemesh deploy https://github.com/someone/their-site.git",
+        "scalemesh deploy . --project shop --preview",
+        "scalemesh deploy dist --prebuilt --project shop",
+    )
+)
+@click.argument("source", metavar="GIT_URL|FOLDER")
+@click.option("--project", metavar="NAME", help="The project's name. Default: made from the URL or the folder's name.")
+@click.option("--branch", metavar="NAME", help="The branch to deploy. Default: the repository's default branch.")
+@click.option(
+    "--prod/--preview",
+    "production",
+    default=None,
+    help="Deploy to production, or as a preview. Default: production for the production branch and for folders.",
+)
+@click.option("--root-directory", metavar="PATH", help="The app's folder inside the repository. Default: its top.")
+@click.option("--prebuilt", is_flag=True, help="Publish the folder as it is, without a build.")
+@click.option("--wait/--no-wait", default=True, help="Wait until the site is live, showing the log. Default: wait.")
+@json_option
+@place_options
+@click.pass_context
+def deploy(ctx: click.Context, /, *, wait: bool, as_json: bool, **options: Any) -> int:
+    """Deploy a Git URL, or a folder, and print the site's URL.
+
+    The same Git URL and root directory find the same project again. A folder is uploaded (what .gitignore names,
+    .git and node_modules are left out) and built like a commit. The log shows on standard error; standard output is
+    the URL alone, or with --json {"url", "deployment", "project", "state"}.
+    Ctrl-C leaves the build running. Exit code 0: the site is live; 1: it failed.
+    """
+    wish, talk = Wish(**options), client(ctx)
+    begun = _begin(talk, wish)
+    say(f"Deploying {wish.source} as {begun['id']} of the project {begun['project']}")
+    if not wait:
+        _answer(begun, begun, as_json=as_json)
+        return 0
+    try:
+        end = follow(talk, begun["id"])
+    except KeyboardInterrupt:
+        say(f"\nThe build goes on. `scalemesh cancel {begun['id']}` stops it.")
+        say(f"`scalemesh logs -f {begun['id']}` shows its log again.")
+        return INTERRUPTED
+    if end["state"] == "ready" or as_json:
+        _answer(begun, end, as_json=as_json)
+    return 0 if end["state"] == "ready" else failed(begun["id"], end)
+
+
+def follow(talk: Client, deployment: str) -> Json:
+    """Show the log on standard error until the deployment's end, and return what the end was."""
+    lines = printer()
+    for row in talk.follow(deployment, on_break=lambda why: say(f"… {why}; trying again")):
+        if "end" in row:
+            end: Json = row["end"]
+            return end
+        lines.show(row)
+    raise NotFoundError(f"{deployment} is not there any more")
+
+
+def _begin(talk: Client, wish: Wish) -> Json:
+    folder = _folder(wish.source)
+    if folder is not None:
+        return _upload(talk, folder, wish)
+    if wish.prebuilt:
+        raise click.UsageError("--prebuilt publishes a folder, and that is a Git URL")
+    body = {
+        "git_url": wish.source,
+        "project": wish.project,
+        "branch": wish.branch,
+        "production": wish.production,
+        "root_directory": wish.root_directory,
+    }
+    return talk.post("/api/v1/deployments", {name: value for name, value in body.items() if value is not None})
+
+
+def _folder(source: str) -> Path | None:
+    """The folder that *source* names; None for a Git URL."""
+    if "://" in source:
+        return None
+    folder = Path(source)
+    if folder.is_dir():
+        if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
+            raise click.UsageError(f"{source} is a bare Git repository; say file://{folder.resolve()}")
+        return folder
+    if folder.exists():
+        raise click.UsageError(f"{source} is a file; give the folder that it lies in")
+    if ":" in source:  # git@host:path
+        return None
+    raise click.UsageError(f"{source} is neither a folder nor a Git URL")
+
+
+def _upload(talk: Client, folder: Path, wish: Wish) -> Json:
+    from scalemesh.cli.folder import Upload, built_files, source_files  # noqa: PLC0415 -- a Git URL needs none of it
+
+    files = built_files(folder) if wish.prebuilt else source_files(folder)
+    project = _project(talk, folder, wish)
+    body: Json = {"upload": "prebuilt" if wish.prebuilt else "source"}
+    body |= {"branch": wish.branch} if wish.branch else {}
+    body |= {"production": wish.production} if wish.production is not None else {}
+    begun = talk.post(f"/api/v1/projects/{part(project)}/deployments", body)
+    try:
+        Upload(talk, begun["id"]).send(folder, files)
+    except (ScaleMeshError, OSError, KeyboardInterrupt):
+        talk.another().post(f"/api/v1/deployments/{begun['id']}/cancel")
+        raise
+    return begun
+
+
+def _project(talk: Client, folder: Path, wish: Wish) -> str:
+    """The project's name; it is made where there is none yet."""
+    name = wish.project or re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "site"
+    try:
+        talk.get(f"/api/v1/projects/{part(name)}")
+    except NotFoundError:
+        settings = {"root_directory": wish.root_directory} if wish.root_directory else {}
+        talk.post("/api/v1/projects", {"name": name, "settings": settings})
+    return name
+
+
+def _answer(begun: Mapping[str, Any], end: Mapping[str, Any], *, as_json: bool) -> None:
+    if not as_json:
+        click.echo(end["url"])
+        return
+    show_json({"url": end["url"], "deployment": begun["id"], "project": begun["project"], "state": end["state"]})
+
+
+def failed(deployment: str, end: Mapping[str, Any]) -> int:
+    """Say how *deployment* ended without being ready; return the exit code."""
+    sys.stdout.flush()
+    why = f"{end['message']} ({end['reason']})" if end["reason"] else end["message"]
+    fail(RefusedError(f"{deployment} {ENDS.get(end['state'], end['state'])}", why=why, fix=end["fix"]))
+    return FAILED

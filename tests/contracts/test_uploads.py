@@ -1,0 +1,105 @@
+"""Whose files a deployment may name, and deployments that come as files."""
+
+import hashlib
+
+import pytest
+
+from scalemesh.errors import RefusedError
+from scalemesh.services.builds import Attempt, Success
+from scalemesh.services.deployer import Wanted
+from scalemesh.services.listings import OutputFile
+from scalemesh.values import Blob, Digest, Environment, Reason, SourceKind, State
+from tests.contracts.life import PAGE, Life, once
+
+
+async def test_another_projects_digest_is_neither_missing_less_nor_accepted(life: Life) -> None:
+    first = await life.submit()
+    await life.built(first, b"secret of another")
+    await life.until(first, State.READY)
+    listing = (await life.services.deployer.get(first)).listing
+    assert listing is not None
+    second = await life.submit(url="https://git.example/b/other")
+    await life.executor.job(second)
+    mine = Attempt(second, 1)
+    await life.services.builds.claim(mine, "n")
+    digest = Digest(hashlib.sha256(b"secret of another").hexdigest())
+    file = OutputFile(path="x.html", sha256=digest, size_bytes=17)
+    assert await life.services.builds.missing(mine, [Blob(sha256=digest, size_bytes=17)]) == [digest]
+    with pytest.raises(RefusedError, match="does not have"):
+        await life.services.builds.finish(mine, Success(files=[file], framework="x", output_directory="."))
+    assert (await life.until(second, State.FAILED)).reason is Reason.REJECTED
+
+
+async def test_a_projects_own_file_needs_no_second_upload(life: Life) -> None:
+    first = await life.submit()
+    await life.built(first)
+    await life.until(first, State.READY)
+    second = await life.submit()
+    await life.executor.job(second)
+    mine = Attempt(second, 1)
+    await life.services.builds.claim(mine, "n")
+    digest = Digest(hashlib.sha256(PAGE).hexdigest())
+    assert await life.services.builds.missing(mine, [Blob(sha256=digest, size_bytes=len(PAGE))]) == []
+    file = OutputFile(path="index.html", sha256=digest, size_bytes=len(PAGE))
+    await life.services.builds.finish(mine, Success(files=[file], framework="static", output_directory="."))
+    await life.until(second, State.READY)
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "/x", "a//b", "", ".", "a/./b", "a\0b", "a\nb", "x" * 2000], ids=lambda path: path[:8] or "empty"
+)
+async def test_a_path_that_is_none_rejects_the_whole_result(life: Life, path: str) -> None:
+    deployment = await life.submit()
+    await life.executor.job(deployment)
+    mine = Attempt(deployment, 1)
+    await life.services.builds.claim(mine, "n")
+    file = await life.upload(mine, PAGE)
+    bad = OutputFile(path=path, sha256=file.sha256, size_bytes=file.size_bytes)
+    with pytest.raises(RefusedError):
+        await life.services.builds.finish(mine, Success(files=[bad], framework="x", output_directory="."))
+    assert (await life.until(deployment, State.FAILED)).reason is Reason.REJECTED
+
+
+async def test_a_finished_site_is_published_without_a_build(life: Life) -> None:
+    project = await life.services.projects.create(life.user, name="pages")
+    wanted = Wanted(source=SourceKind.PREBUILT)
+    deployment = await life.services.deployer.submit(life.user, project, wanted)
+    digest = Digest(hashlib.sha256(PAGE).hexdigest())
+    blob = Blob(sha256=digest, size_bytes=len(PAGE))
+    assert await life.services.uploads.missing(deployment, [blob]) == [digest]
+    await life.services.uploads.receive(deployment, blob, once(PAGE))
+    file = OutputFile(path="index.html", sha256=digest, size_bytes=len(PAGE))
+    assert await life.services.uploads.finish(deployment, [file]) is State.PUBLISHING
+    await life.until(deployment.id, State.READY)
+    assert life.live("pages.localhost") == deployment.id
+    assert life.executor.starts == 0
+
+
+async def test_an_uploaded_source_waits_for_its_files_and_is_built_from_them(life: Life) -> None:
+    project = await life.services.projects.create(life.user, name="shop")
+    deployment = await life.services.deployer.submit(life.user, project, Wanted(source=SourceKind.UPLOAD))
+    digest = Digest(hashlib.sha256(PAGE).hexdigest())
+    await life.services.uploads.receive(deployment, Blob(sha256=digest, size_bytes=len(PAGE)), once(PAGE))
+    assert life.executor.starts == 0
+    file = OutputFile(path="index.html", sha256=digest, size_bytes=len(PAGE))
+    assert await life.services.uploads.finish(deployment, [file]) is State.QUEUED
+    await life.executor.job(deployment.id)
+    claim = await life.services.builds.claim(Attempt(deployment.id, 1), "nonce")
+    assert claim["source"] == {"kind": "upload", "files": [["index.html", digest, len(PAGE), False]]}
+    stream = await life.services.builds.source(Attempt(deployment.id, 1), digest)
+    assert b"".join([chunk async for chunk in stream]) == PAGE
+    await life.built(deployment.id)
+    await life.until(deployment.id, State.READY)
+
+
+async def test_a_build_gets_its_own_environments_variables(life: Life) -> None:
+    project = await life.project("https://git.example/a/site")
+    await life.services.projects.set_variable(project.id, "KEY", (Environment.PRODUCTION,), "prod-secret")
+    await life.services.projects.set_variable(project.id, "KEY", (Environment.PREVIEW,), "other-secret")
+    deployment = await life.submit()
+    await life.executor.job(deployment)
+    mine = Attempt(deployment, 1)
+    claim = await life.services.builds.claim(mine, "n")
+    assert claim["env"] == {"KEY": "prod-secret"}
+    await life.services.builds.lines(mine, 1, [[0, "out", "build", "the key is prod-secret"]])
+    assert not any("prod-secret" in line for line in await life.log(deployment))

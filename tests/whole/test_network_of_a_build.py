@@ -1,0 +1,168 @@
+"""Attacks of a build on the machine and its neighbours: each succeeds without the sandbox and fails in it."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.whole.outside_world import ALLOWED, FORBIDDEN, OWN, open_world
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: run as root"),
+    pytest.mark.timeout(120),
+]
+NETWORKS = [
+    pytest.param(kind, marks=pytest.mark.skipif(kind != "proxy" and shutil.which(kind) is None, reason=f"no {kind}"))
+    for kind in ("slirp4netns", "pasta", "proxy")
+]
+Attack = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[str]:
+    with open_world() as here:
+        yield here
+
+
+@pytest.fixture
+def attack(world: str, tmp_path: Path) -> Attack:
+    """Runs a program as a build's user command on the machine in *world*; returns what it printed."""
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 10.9.8.7\n")
+    count = iter(range(100))
+
+    def run(program: str, network: str = "proxy", sandbox: str = "bwrap") -> Any:
+        place = tmp_path / str(next(count))
+        place.mkdir()
+        mount = f'mount --bind {resolver} /etc/resolv.conf; exec "$@"'
+        done = subprocess.run(
+            [
+                *("nsenter", f"--net=/run/netns/{world}", "unshare", "--mount", "sh", "-ec", mount, "sh"),
+                *(sys.executable, "-m", "tests.whole.attacker", str(place), network, sandbox, program),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            pytest.fail(done.stdout + done.stderr)
+
+    return run
+
+
+def asking(hosts: tuple[str, ...]) -> str:
+    return f"print(json.dumps([host for host in {hosts!r} if reached(host)]))"
+
+
+def test_without_the_sandbox_every_address_can_be_reached(attack: Attack) -> None:
+    everywhere = (*FORBIDDEN, *OWN, ALLOWED)
+    assert attack(asking(everywhere), sandbox="off") == list(everywhere)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_build_reaches_the_outside_and_nothing_of_the_machine_or_its_neighbours(attack: Attack, network: str) -> None:
+    mapped = ("::ffff:10.0.0.1", "::ffff:169.254.169.254", "0.0.0.0", "::")
+    aliases = ("10.0.2.2", "10.0.2.3", "10.0.2.4")
+    assert attack(asking((*FORBIDDEN, *OWN, *mapped, *aliases, ALLOWED)), network) == [ALLOWED]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_name_that_leads_to_a_forbidden_address_leads_nowhere(attack: Attack, network: str) -> None:
+    assert attack(asking(("good", "metadata", "inside")), network) == ["good"]
+
+
+def test_names_work_without_the_sandbox(attack: Attack) -> None:
+    names = ("good", "metadata", "inside")
+    assert attack(asking(names), sandbox="off") == list(names)
+
+
+SECRET = "token-of-the-attempt"
+THEFTS = """
+secret = b"token-of-" + b"the-attempt"  # in two halves, so that this program does not find itself
+found = {
+    "token in an environment": seen("/proc/[0-9]*/environ", secret),
+    "token in a command line": seen("/proc/[0-9]*/cmdline", secret),
+    "shadow": bool(readable("/etc/shadow")),
+    "host keys": bool(readable("/etc/ssl/private")),
+    "other builds": bool(readable("OTHERS")),
+    "spool": bool(readable("WORK/spool")),
+    "sockets": bool(readable("SOCKETS")),
+    "foreign processes": len(glob.glob("/proc/[0-9]*/cmdline")) > 4,
+}
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def bystander() -> Iterator[None]:
+    """A process of the machine whose environment and arguments hold the secret."""
+    words = [sys.executable, "-c", "input()", SECRET]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, env={**os.environ, "STOLEN": SECRET}) as process:
+        yield
+        process.kill()
+
+
+def thefts(others: str, work: str, sockets: str) -> str:
+    return THEFTS.replace("OTHERS", others).replace("WORK", work).replace("SOCKETS", sockets)
+
+
+@pytest.mark.usefixtures("bystander")
+def test_without_the_sandbox_everything_can_be_taken(attack: Attack, tmp_path: Path) -> None:
+    work = f"{tmp_path}/0/jobs/dpl_one/work"
+    found = attack(thefts(f"{tmp_path}/0/jobs", work, f"{tmp_path}/0/sockets"), sandbox="off")
+    assert all(found.values()), found
+
+
+@pytest.mark.usefixtures("bystander")
+@pytest.mark.parametrize("network", NETWORKS)
+def test_in_the_sandbox_nothing_can_be_taken(attack: Attack, network: str, tmp_path: Path) -> None:
+    found = attack(thefts(f"{tmp_path}/0/jobs", "/work", "/run/scalemesh*"), network)
+    assert not any(found.values()), found
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        "os.open('/proc/sys/kernel/core_pattern', os.O_WRONLY)",
+        "os.open('/usr/bin/planted', os.O_WRONLY | os.O_CREAT)",
+        "os.open('/planted', os.O_WRONLY | os.O_CREAT)",
+        "os.open('/dev/planted', os.O_WRONLY | os.O_CREAT)",
+        "os.mknod('/work/src/disk', 0o060600, os.makedev(254, 0))",
+        "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+        "socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)",
+        "os.chroot('/work')",
+        "os.setuid(0)",
+        "socket.sethostname('x')",
+    ],
+)
+def test_a_way_out_of_the_sandbox_is_shut(attack: Attack, escape: str) -> None:
+    program = f"""
+try:
+    {escape}
+    print('"open"')
+except OSError:
+    print('"shut"')
+"""
+    assert attack(program) == "shut"
+
+
+def test_user_commands_can_make_no_user_namespace(attack: Attack) -> None:
+    program = "import subprocess; print(subprocess.run(['unshare', '-U', 'true'], capture_output=True).returncode)"
+    assert attack(program) != 0
+    assert attack(program, sandbox="off") == 0
+
+
+def test_a_listener_on_this_machine_is_not_reached_through_the_loopback(attack: Attack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert attack(f"print(json.dumps(reached('127.0.0.1', {port})))") is False
