@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
@@ -92,17 +91,16 @@ class Api:
         answer: dict[str, Any] = self.call("POST", path, lambda: data, headers).json()
         return answer
 
-    def download(self, path: str, to: Path, max_bytes: int) -> bool:
-        """Try once to get *path* into the file *to*; false where it is not there, too large, or anything fails."""
+    def download(self, path: str, file: IO[bytes], max_bytes: int) -> bool:
+        """Try once to get *path* into *file*; false where it is not there, too large, or anything fails."""
         try:
             self._connection.request("GET", self._prefix + path, headers=self._authorization())
             response = self._connection.getresponse()
             if response.status == 200:
-                with to.open("wb") as file:
-                    while file.tell() <= max_bytes and (data := response.read(BLOCK_BYTES)):
-                        file.write(data)
-                    if response.isclosed():
-                        return True
+                while file.tell() <= max_bytes and (data := response.read(BLOCK_BYTES)):
+                    file.write(data)
+                if response.isclosed():
+                    return True
             response.read(BLOCK_BYTES)
         except (OSError, http.client.HTTPException):
             pass

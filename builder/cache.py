@@ -7,6 +7,7 @@ It is packed before the build command runs, and sent while that runs.
 import hashlib
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -21,6 +22,8 @@ from builder.watch import measure
 FOLDERS: Final = (".npm", ".cache/yarn", ".local/share/pnpm")
 MAX_BYTES: Final = 256 * 1024 * 1024
 ARCHIVE: Final = ".packages.tar"  #: in the home folder, where both sandboxes see it
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Cache:
@@ -37,11 +40,15 @@ class Cache:
             self._key = None
             return
         archive = self._home / ARCHIVE
-        if self._api.download(f"/build/v1/cache/{self._key}", archive, MAX_BYTES):
-            self._key = None
-            if commands.quietly(["tar", "-xf", ARCHIVE], self._home):
-                self._log.say("restore", "Restored the packages of an earlier build")
-        archive.unlink(missing_ok=True)
+        with suppress(OSError):
+            archive.unlink(missing_ok=True)
+            with os.fdopen(os.open(archive, _NEW), "wb") as file:
+                arrived = self._api.download(f"/build/v1/cache/{self._key}", file, MAX_BYTES)
+            if arrived:
+                self._key = None
+                if commands.quietly(["tar", "-xf", ARCHIVE], self._home):
+                    self._log.say("restore", "Restored the packages of an earlier build")
+            archive.unlink(missing_ok=True)
 
     def save(self, commands: Commands) -> None:
         """Pack the downloads and begin to send them."""
@@ -52,12 +59,13 @@ class Cache:
         if size > MAX_BYTES or not commands.quietly(["tar", "-cf", ARCHIVE, *folders], self._home):
             self._log.say("save", "The packages are not kept for later builds: they are too large")
             return
-        with Tree(self._home).file(ARCHIVE) as opened:
-            kept = os.dup(opened)
-        (self._home / ARCHIVE).unlink()
-        path = f"/build/v1/cache/{self._key}"
-        self._sending = threading.Thread(target=_send, args=(self._api.another(), path, kept), daemon=True)
-        self._sending.start()
+        with suppress(OSError):  # what lies there may be anything: user commands can write to this folder
+            with Tree(self._home).file(ARCHIVE) as opened:
+                kept = os.dup(opened)
+            (self._home / ARCHIVE).unlink()
+            path = f"/build/v1/cache/{self._key}"
+            self._sending = threading.Thread(target=_send, args=(self._api.another(), path, kept), daemon=True)
+            self._sending.start()
 
     def finish(self) -> None:
         """Wait until what is being sent has arrived."""

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from builder import variables
 from builder.api import Api
@@ -25,7 +25,8 @@ from builder.tree import Tree
 from builder.upload import upload
 from builder.watch import DiskWatch
 
-COMPARED_COMMITS = 10  #: how many commits an ignore command may look back
+COMMANDED: Final = ("package.json", "vercel.json")  #: files that may bring commands
+COMPARED_COMMITS: Final = 10  #: how many commits an ignore command may look back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,9 +149,11 @@ class Steps:
         return self._place.src
 
     def _nodes(self) -> tuple[Node, ...]:
-        needed = self._job.settings.install_command or self._job.settings.build_command
-        root = Tree(self._place.src).below(self._job.settings.root_directory)
-        return installed(self._place.node_folders) if needed or root.has_file("package.json") else ()
+        """The installed ones, asked for their version only where commands may run."""
+        settings, source = self._job.settings, Tree(self._place.src)
+        needed = settings.install_command or settings.build_command
+        here = any(source.has_file(f"{settings.root_directory}/{name}".lstrip("/")) for name in COMMANDED)
+        return installed(self._place.node_folders) if needed or here else ()
 
     def _warn(self, step: str, text: str) -> None:
         self.warnings.append(text)
@@ -162,7 +165,6 @@ class Run:
 
     def __init__(self, steps: Steps, plan: Plan, env: dict[str, str], commands: Commands) -> None:
         self._steps, self._plan, self._env, self._commands = steps, plan, env, commands
-        self._root = steps.src / plan.root_directory
         self._cache = steps.cache(plan)
 
     def ignore(self, facts: Facts | None) -> None:
@@ -170,7 +172,7 @@ class Run:
         if not self._plan.ignore_command:
             return
         self._steps.deepen(facts)
-        if self._commands.succeeds(self._command("detect", self._plan.ignore_command, self._root)):
+        if self._commands.succeeds(self._command("detect", self._plan.ignore_command, self._plan.root_directory)):
             raise BuildFailed(
                 "skipped", f"The ignore command `{self._plan.ignore_command}` ended with 0: nothing to build."
             )
@@ -186,24 +188,27 @@ class Run:
         if not self._plan.install_command:
             return
         began = time.monotonic()
-        folder = self._steps.src / self._plan.install_directory
-        command = self._command("install", self._plan.install_command, folder)
+        command = self._command("install", self._plan.install_command, self._plan.install_directory)
         env = {name: value for name, value in command.env.items() if name != "NODE_ENV"}
-        self._commands.must(Command(step=command.step, text=command.text, cwd=folder, env=env))
+        self._commands.must(replace(command, env=env))
         self._steps.say("install", f"Installed in {_since(began)}")
 
     def build(self) -> None:
         if not self._plan.build_command:
             return
         began = time.monotonic()
-        self._commands.must(self._command("build", self._plan.build_command, self._root))
+        self._commands.must(self._command("build", self._plan.build_command, self._plan.root_directory))
         self._steps.say("build", f"Built in {_since(began)}")
 
     def finish(self) -> None:
         self._cache.finish()
 
-    def _command(self, step: str, text: str, cwd: Path) -> Command:
-        return Command(step=step, text=text, cwd=cwd, env=self._env)
+    def _command(self, step: str, text: str, directory: str) -> Command:
+        if not Tree(self._steps.src).has_folder(directory):  # a command before may have put a link there
+            raise BuildFailed(
+                "command_failed", f"`{text}` cannot run: the folder {directory!r} is gone, or a link now."
+            )
+        return Command(step=step, text=text, cwd=self._steps.src / directory, env=self._env)
 
 
 def success(path: str, plan: Plan, files: list[Collected], warnings: list[str]) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Builds:
     output_mib: int = 2048
     output_files: int = 100_000
     log_mib: int = 16
+    cache_mib: int = 1024
     lease_s: int = 60
     overtake_limit_s: int = 300
     public_url: str | None = None
@@ -106,7 +107,7 @@ class Builds:
             "time_limit_s",
         ):
             _within(name, getattr(self, name), 1, 1 << 24)
-        for name in ("disk_mib", "output_mib", "output_files", "log_mib", "lease_s", "overtake_limit_s"):
+        for name in ("disk_mib", "output_mib", "output_files", "log_mib", "cache_mib", "lease_s", "overtake_limit_s"):
             _within(name, getattr(self, name), 1, 1 << 24)
         _within("cpu_weight", self.cpu_weight, 1, 10_000)
 

@@ -20,6 +20,7 @@ from scalemesh.errors import ConfigError
 from scalemesh.ports import BlobStore, Checks, Executor, Finding, LogBus, LogStore
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.builds import BuildCalls
+from scalemesh.services.caches import Caches
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.endings import Endings
 from scalemesh.services.ledger import Ledger
@@ -55,12 +56,14 @@ class Plugins:
 @asynccontextmanager
 async def open_plugins(config: Config) -> AsyncIterator[Plugins]:
     """Open what fills each plug point; closed in the opposite order."""
-    builds = config.builds
+    builds, root = config.builds, config.git.file_root
+    if root is not None and not root.is_dir():
+        raise ConfigError(f"git.file_root = {str(root)!r}: no such folder", fix="make it, or correct the path")
     defaults: dict[str, dict[str, object]] = {
         "executor": {
             "ca_bundle": builds.ca_bundle,
             "allow_networks": list(builds.allow_networks),
-            "file_root": str(config.git.file_root or ""),
+            "file_root": str(root or ""),
         },
         "store": {"path": "store"},
         "logs": {"path": "logs.db"},
@@ -142,15 +145,16 @@ def assemble(config: Config, database: Database, plugins: Plugins, port: int) ->
         ledger, stored, endings, logs,
         limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, now=now,
     )  # fmt: skip
+    caches = Caches(config.data_dir / "caches", project_bytes=builds.cache_mib * MIB)
     projects = Projects(ledger, vault, git=config.git, base=base, now=now)
     return Services(
         accounts=Accounts(database, config.accounts, now=now),
         builds=BuildCalls(
-            database, stored, logs, publisher, projects, tokens,
+            database, stored, logs, publisher, projects, tokens, caches,
             builds=builds, git=config.git, site_url=links.permalink, now=now,
         ),
         deployer=Deployer(
-            ledger, plugins.executor, endings, logs,
+            ledger, plugins.executor, endings, logs, caches,
             builds=builds, memory_bytes=memory_bytes, base=base, wake=scheduler.wake, now=now,
         ),
         ledger=ledger,

@@ -14,18 +14,20 @@ from scalemesh.cli.server import Place, place_options
 def serve(ctx: click.Context, /) -> None:
     """Run the daemon in the foreground.
 
-    SIGTERM ends it; running builds go on, and the next start adopts them.
+    Prints the dashboard's address once it listens. SIGTERM ends it; running builds go on, and the next start adopts
+    them.
     """
     import uvloop  # noqa: PLC0415 -- the daemon's imports are no other verb's business
 
     from scalemesh import wiring  # noqa: PLC0415
     from scalemesh.config import load  # noqa: PLC0415
     from scalemesh.daemon import log_to_stderr  # noqa: PLC0415
+    from scalemesh.services.links import Links  # noqa: PLC0415
 
     config = load(ctx.ensure_object(Place).config_path())
     log_to_stderr()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(wiring.serve(config))
+        runner.run(wiring.serve(config, lambda daemon: click.echo(Links(config.hosts, daemon.port).control)))
 
 
 @click.command()
@@ -35,7 +37,7 @@ def serve(ctx: click.Context, /) -> None:
 def check(ctx: click.Context, /, *, as_json: bool) -> int:
     """Prove that config and plug-ins work.
 
-    Opens every plug-in and tries it; prints all mistakes at once. Exit code 1: something does not work; each such line says how to mend it.
+    Opens every plug-in and tries it; prints all mistakes at once, and how to mend each. Exit code 1: there are some.
     """
     from scalemesh import wiring  # noqa: PLC0415 -- as above
     from scalemesh.config import load  # noqa: PLC0415

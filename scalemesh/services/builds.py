@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from scalemesh.config import Builds, Git
 from scalemesh.db import deployments, projects
@@ -12,6 +13,7 @@ from scalemesh.db.database import Database
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import GoneError, NotFoundError, RefusedError
 from scalemesh.faults import fault
+from scalemesh.services.caches import Caches
 from scalemesh.services.listings import OutputFile
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.projects import Projects
@@ -68,6 +70,7 @@ class BuildCalls:
         publisher: Publisher,
         listed: Projects,
         tokens: BuildTokens,
+        caches: Caches,
         *,
         builds: Builds,
         git: Git,
@@ -76,7 +79,13 @@ class BuildCalls:
     ) -> None:
         self._db, self._rows = database, DeploymentRows(database)
         self._store, self._receiving, self._listings = stored.store, stored.receiving, stored.listings
-        self._logs, self._publisher, self._projects, self._tokens = logs, publisher, listed, tokens
+        self._logs, self._publisher, self._projects, self._tokens, self._caches = (
+            logs,
+            publisher,
+            listed,
+            tokens,
+            caches,
+        )
         self._builds, self._git, self._site_url, self._now = builds, git, site_url, now
         self._secrets: dict[DeploymentId, list[Secret]] = {}  # of builds that run; read again after a restart
 
@@ -102,6 +111,7 @@ class BuildCalls:
                 tx, attempt.deployment, attempt.attempt, nonce=nonce, lease_until=self._lease()
             )
         fault("claim.after_commit")
+        log.info("build claimed", extra={"deployment": deployment.id, "attempt": deployment.attempt})
         variables = await self._projects.environment(deployment.project, deployment.environment)
         limits = asdict(self._builds.limits())
         limits.pop("cpu_weight")
@@ -172,6 +182,24 @@ class BuildCalls:
         if deployment.source_listing is None or not await self._listings.holds(deployment.source_listing, sha256):
             raise NotFoundError("no such file in this deployment's source")
         return self._store.read(sha256)
+
+    async def kept(self, attempt: Attempt, key: str) -> Path | None:
+        """The archive that an earlier build kept under *key*, if this one may read it.
+
+        Raises:
+            GoneError: the attempt is over.
+            InvalidError: the key is none.
+        """
+        return await self._caches.find(await self._current(attempt), key)
+
+    async def keep(self, attempt: Attempt, key: str, size_bytes: int, chunks: AsyncIterable[bytes]) -> None:
+        """Keep an archive for later builds.
+
+        Raises:
+            GoneError: the attempt is over.
+            InvalidError, TooLargeError, UnreachableError: as ``Caches.keep``.
+        """
+        await self._caches.keep(await self._current(attempt), key, size_bytes, chunks)
 
     async def finish(self, attempt: Attempt, result: Success | Failure) -> State:
         """Take the build's result. A repeat of the attempt that was taken answers the same.

@@ -15,6 +15,7 @@ from scalemesh.errors import ConflictError, InvalidError, RefusedError, TooManyE
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
 from scalemesh.services import hosts
+from scalemesh.services.caches import Caches
 from scalemesh.services.endings import Endings
 from scalemesh.services.ids import new_id
 from scalemesh.services.ledger import Ledger
@@ -54,6 +55,7 @@ class Deployer:
         executor: Executor,
         endings: Endings,
         logs: LogPipeline,
+        caches: Caches,
         *,
         builds: Builds,
         memory_bytes: int,
@@ -64,7 +66,7 @@ class Deployer:
         """*memory_bytes* is what all builds together may use; *wake* tells the scheduler that the queue changed."""
         self._ledger, self._endings = ledger, endings
         self._rows, self._aliases = DeploymentRows(ledger.database), AliasRows(ledger.database)
-        self._executor, self._logs = executor, logs
+        self._executor, self._logs, self._caches = executor, logs, caches
         self._builds, self._memory_bytes, self._base = builds, memory_bytes, base
         self._wake, self._now = wake, now
 
@@ -167,6 +169,7 @@ class Deployer:
         async with self._ledger.database.transaction() as tx:
             await projects.delete(tx, project.id)
         self._ledger.forget(project.id)
+        await self._caches.drop(project.id)
 
     def _check(self, project: Project, wanted: Wanted) -> None:
         if wanted.source is SourceKind.GIT and project.git_url is None:

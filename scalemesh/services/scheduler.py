@@ -146,6 +146,7 @@ class Scheduler:
         fault("start.before")
         ref = await self._executor.start(job)
         fault("start.after")
+        log.info("build started", extra={"deployment": deployment.id, "attempt": deployment.attempt})
         async with self._db.transaction() as tx:
             await deployments.set_job(tx, deployment.id, deployment.attempt, ref.where)
         if (await self._rows.get(deployment.id)).state is State.CANCELED:

@@ -11,8 +11,8 @@ from scalemesh.services.accounts import Accounts
 from scalemesh.services.links import Links
 from scalemesh.values import Secret, User
 
-USER: Final = "user"
-SESSION: Final = "session"
+USER: Final = web.RequestKey("user", User)
+SESSION: Final = web.RequestKey("session", str)
 PUBLIC: Final = frozenset({("GET", "/api/v1/health"), ("HEAD", "/api/v1/health"), ("POST", "/api/v1/session")})
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -64,7 +64,7 @@ class Gate:
         if request.method not in READING or "Upgrade" in request.headers:
             self._check_origin(request, is_known=session is not None)
         user = await self._accounts.of_session(session) if session else None
-        if user is not None:
+        if user is not None and session is not None:
             request[SESSION] = session
         return user
 
@@ -99,7 +99,7 @@ def signed_in(request: web.Request) -> User:
         UnauthorizedError: nobody is.
     """
     user = request.get(USER)
-    if not isinstance(user, User):
+    if user is None:
         raise _nobody()
     return user
 

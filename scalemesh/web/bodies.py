@@ -62,10 +62,15 @@ async def read_chunks(request: web.Request) -> AsyncGenerator[bytes]:
 
 
 def read_blob(request: web.Request) -> Blob:
-    """What a PUT to ``…/{sha256}`` announces; the size is its Content-Length, without which nothing is bounded."""
+    """What a PUT to ``…/{sha256}`` announces."""
+    return Blob(sha256=check_digest(request.match_info["sha256"]), size_bytes=announced_bytes(request))
+
+
+def announced_bytes(request: web.Request) -> int:
+    """The Content-Length: without it nothing that comes is bounded."""
     if request.content_length is None:
         raise web.HTTPLengthRequired
-    return Blob(sha256=check_digest(request.match_info["sha256"]), size_bytes=request.content_length)
+    return request.content_length
 
 
 def check_digest(text: object) -> Digest:

@@ -9,10 +9,19 @@ from aiohttp import web
 
 from builder.protocol import MAX_BLOCK_BYTES, MAX_DIGESTS
 from scalemesh.decode import decode
-from scalemesh.errors import InvalidError, UnauthorizedError
+from scalemesh.errors import InvalidError, NotFoundError, UnauthorizedError
 from scalemesh.services.builds import Attempt, BuildCalls, Facts, Failure, Success
 from scalemesh.values import Reason
-from scalemesh.web.bodies import check_blobs, check_digest, check_files, read_as, read_blob, read_chunks, read_json
+from scalemesh.web.bodies import (
+    announced_bytes,
+    check_blobs,
+    check_digest,
+    check_files,
+    read_as,
+    read_blob,
+    read_chunks,
+    read_json,
+)
 
 MAX_LINES_BYTES: Final = 7 * MAX_BLOCK_BYTES  #: JSON writes one byte of a line in up to six, and frames it
 MAX_LISTING_BYTES: Final = 64 * 1024 * 1024
@@ -64,6 +73,8 @@ class BuildRoutes:
             web.post("/build/v1/blobs", self.missing),
             web.put("/build/v1/blobs/{sha256}", self.receive),
             web.get("/build/v1/source/{sha256}", self.source),
+            web.get("/build/v1/cache/{key}", self.kept),
+            web.put("/build/v1/cache/{key}", self.keep),
             web.post("/build/v1/finish", self.finish),
         ]
 
@@ -106,6 +117,18 @@ class BuildRoutes:
                 chunk = await anext(chunks, b"")
         await response.write_eof()
         return response
+
+    async def kept(self, request: web.Request) -> web.StreamResponse:
+        found = await self._calls.kept(self._who(request), request.match_info["key"])
+        if found is None:
+            raise NotFoundError("nothing was kept under that key")
+        return web.FileResponse(found, headers={"Content-Type": "application/octet-stream"})
+
+    async def keep(self, request: web.Request) -> web.Response:
+        attempt, size_bytes = self._who(request), announced_bytes(request)
+        async with aclosing(read_chunks(request)) as chunks:
+            await self._calls.keep(attempt, request.match_info["key"], size_bytes, chunks)
+        return web.Response(status=204)
 
     async def finish(self, request: web.Request) -> web.Response:
         attempt, body = self._who(request), await read_json(request, max_bytes=MAX_LISTING_BYTES)

@@ -13,8 +13,8 @@ from scalemesh.errors import ScaleMeshError
 
 log = logging.getLogger(__name__)
 
-REQUEST_ID: Final = "request_id"
-BEGUN: Final = "begun"  #: the response whose head went out
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+BEGUN: Final = web.RequestKey("begun", web.StreamResponse)  #: the response whose head went out
 CODES: Final = {401: "unauthorized", 403: "forbidden", 404: "not_found", 413: "too_large", 429: "too_many"}
 
 
@@ -54,8 +54,7 @@ class Errors:
         try:
             return await handler(request)
         except ConnectionError:  # whoever asked has gone: nothing to log, and nobody to tell
-            gone: web.StreamResponse = request.get(BEGUN) or web.Response(status=400)
-            return gone
+            return request.get(BEGUN) or web.Response(status=400)
         except Exception as error:  # noqa: BLE001 -- whatever escapes, somebody waits for an answer
             if BEGUN in request:
                 return _cut_off(request, error)
@@ -91,8 +90,7 @@ def _cut_off(request: web.Request, error: Exception) -> web.StreamResponse:
     log.warning("an answer broke off", extra={"request": request[REQUEST_ID], "error": repr(error)})
     if request.transport is not None:
         request.transport.abort()
-    begun: web.StreamResponse = request[BEGUN]
-    return begun
+    return request[BEGUN]
 
 
 def _of_aiohttp(request: web.Request, error: web.HTTPException, request_id: str) -> Problem:

@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +29,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment() -> Iterator[dict[str, str]]:
+    """A PATH without Node and bubblewrap, in a folder that other users may enter, as those of a machine are."""
     python = path_with_python().split(os.pathsep)[0]
-    return {"PATH": f"{path_without(tmp_path_factory.mktemp('path') / 'bin', *LACKING)}:{python}"}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield {"PATH": f"{path_without(Path(folder, 'bin'), *LACKING)}:{python}"}
 
 
 @pytest.fixture(scope="module")

@@ -156,6 +156,37 @@ except OSError:
     assert attack(program) == "shut"
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET)",
+        "socket.socket(socket.AF_VSOCK)",
+        "add_key()",
+        "io_uring()",
+    ],
+)
+def test_a_part_of_the_kernel_that_no_build_needs_is_shut(attack: Attack, call: str) -> None:
+    program = f"""
+import ctypes, platform
+libc = ctypes.CDLL(None, use_errno=True)
+def checked(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+def add_key():
+    checked(libc.syscall(248 if platform.machine() == "x86_64" else 217, b"user", b"name", b"x", 1, -4))
+def io_uring():
+    checked(libc.syscall(425, 4, ctypes.create_string_buffer(256)))
+try:
+    {call}
+    print('"open"')
+except OSError:
+    print('"shut"')
+"""
+    if attack(program, sandbox="off") == "shut":
+        pytest.skip("this kernel has no such part")
+    assert attack(program) == "shut"
+
+
 def test_user_commands_can_make_no_user_namespace(attack: Attack) -> None:
     program = "import subprocess; print(subprocess.run(['unshare', '-U', 'true'], capture_output=True).returncode)"
     assert attack(program) != 0

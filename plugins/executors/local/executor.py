@@ -127,7 +127,9 @@ class LocalExecutor:
         if self._machine.lacks or self._config.sandbox == "off":
             return findings.tell(self._config, self._machine, None)
         seen, failure = await self._probe()
-        return findings.tell(self._config, self._machine, seen, failure)
+        found = findings.tell(self._config, self._machine, seen, failure)
+        self._is_proven = all(finding.ok for finding in found)
+        return found
 
     def _folder(self, deployment: str) -> JobFolder:
         if "/" in deployment or deployment in {"", ".", ".."}:
@@ -147,8 +149,8 @@ class LocalExecutor:
                 while (known := folder.job()) is None and folder.exists():
                     held = folder.lock()
                     if held is not None:  # made by a daemon that was killed before its supervisor began
+                        self._forget(folder)  # while we hold it: one that begins late finds it gone
                         os.close(held)
-                        self._forget(folder)
                         return None
                     await asyncio.sleep(0.01)
         except TimeoutError as error:
@@ -166,7 +168,6 @@ class LocalExecutor:
                 why="; ".join(finding.what for finding in bad),
                 fix="; ".join(finding.fix for finding in bad if finding.fix),
             )
-        self._is_proven = True
 
     def _refuse_unreachable_socket(self, socket: str) -> None:
         """As root, the build's user must be able to call the daemon."""
@@ -247,8 +248,8 @@ class LocalExecutor:
         """Remove what a daemon that was killed left half made."""
         for folder in self._folders():
             if folder.job() is None and (held := folder.lock()) is not None:
-                os.close(held)
                 self._forget(folder)
+                os.close(held)
         if not await self.running():
             await asyncio.to_thread(forget_others, builders, self._describer.code)
         self._delete_later(self._trash)

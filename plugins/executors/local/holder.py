@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from plugins.executors.local import kernel, network
+from plugins.executors.local import kernel, network, seccomp
 from plugins.executors.local.sandbox import STAGE, Bind, outer_command
 
 _OPEN_FILES: Final = 65536
@@ -63,7 +63,17 @@ def _prepared(spec: dict[str, Any], ends: Ends) -> list[str]:
     has_own = spec["network"] == "proxy"
     if not has_own:
         _wait_for_network(spec, ends)
-    return outer_command(spec["bwrap"], binds, spec["links"], own_network=has_own) + command
+    return outer_command(spec["bwrap"], binds, spec["links"], own_network=has_own, filter_fd=_filter()) + command
+
+
+def _filter() -> int | None:
+    program = seccomp.program()
+    if not program:
+        return None
+    fd = os.memfd_create("filter", 0)  # bubblewrap reads and closes it
+    os.write(fd, program)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def _stage(binds: list[Bind]) -> list[Bind]:

@@ -69,7 +69,16 @@ class JobFolder:
         except BlockingIOError:
             os.close(fd)
             return None
+        if not self._is_current(fd):  # the folder was discarded while we opened it
+            os.close(fd)
+            return None
         return fd
+
+    def _is_current(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), (self.path / "lock").stat())
+        except FileNotFoundError:
+            return False
 
     def discard(self, trash: Path) -> Path | None:
         """Take the folder out of sight at once; return where it waits to be emptied. Repeatable."""

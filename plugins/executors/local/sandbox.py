@@ -54,17 +54,19 @@ def system_links(root: Path = Path("/")) -> list[tuple[str, str]]:
 
 
 def outer_command(
-    bwrap: str, binds: Iterable[Bind], links: Iterable[tuple[str, str]], *, own_network: bool
+    bwrap: str, binds: Iterable[Bind], links: Iterable[tuple[str, str]], *, own_network: bool, filter_fd: int | None
 ) -> list[str]:
     """The bubblewrap call that a job's program is appended to.
 
     Nested user namespaces stay possible here: the inner sandbox is made with one. ``own_network`` takes the
-    network away altogether, where the supervisor has not prepared one.
+    network away altogether, where the supervisor has not prepared one. *filter_fd*: where the filter of system
+    calls is read from; it holds for the inner sandbox too.
     """
     words = [bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     words += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     words += ["--uid", "1000", "--gid", "1000", "--hostname", "build"]
     words += ["--unshare-net"] if own_network else []
+    words += ["--seccomp", str(filter_fd)] if filter_fd is not None else []
     for text, name in links:
         words += ["--symlink", text, name]
     words += ["--proc", "/proc", "--dev", "/dev", "--size", str(64 << 20), "--tmpfs", "/dev/shm"]  # noqa: S108

@@ -27,6 +27,7 @@ from plugins.executors.local.measures import tree_use
 START: Final = "import sys; sys.path.append(sys.argv[1]); from plugins.executors.local.supervisor import main; main()"
 _TICK_S: Final = 0.2
 _KEPT_OUTPUT: Final = 8000
+_MOST_FILES: Final = 1 << 20
 
 
 class SetupError(Exception):
@@ -35,9 +36,13 @@ class SetupError(Exception):
 
 def main() -> None:
     """See the module's docstring."""
+    os.closerange(3, _MOST_FILES)  # uvloop lets its ends of our pipes through: held by the build, they never end
     spec = json.load(sys.stdin)
     folder = JobFolder(Path(spec["folder"]))
-    held = folder.lock()
+    try:
+        held = folder.lock()
+    except FileNotFoundError:  # discarded by a daemon that took us for dead
+        held = None
     if held is None:
         sys.stdout.write('{"busy": true}\n')
         return

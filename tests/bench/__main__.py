@@ -1,0 +1,64 @@
+"""Measures the figures that the product promises: ``python -m tests.bench [name…] [--rounds N] [--json]``.
+
+Exit code 1: a peer (npm by hand) does not run here, so there is nothing to compare with.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.bench import added, crowd, report, resting
+from tests.bench.measure import Outcome, PeerError, load_average, machine
+
+NAMES: Final = ("hello", "handbook", "rest", "crowd")
+ROUNDS: Final = 5
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure what is named (all, if nothing is), show it, return the exit code."""
+    wanted = _parsed(arguments)
+    before, outcomes = load_average(), {}
+    for name in dict.fromkeys(wanted.names or NAMES):
+        try:
+            outcomes[name] = _measured(name, wanted.rounds)
+        except PeerError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+    load = before, load_average()
+    if wanted.json:
+        print(report.as_json(machine(), load, outcomes))
+    else:
+        report.show(machine(), load, outcomes)
+    return 0
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="name", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each is measured (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    return parser.parse_args(arguments)
+
+
+def _measured(name: str, rounds: int) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="scalemesh-bench-", ignore_cleanup_errors=True) as made:
+        folder = Path(made)
+        folder.chmod(0o755)  # builds may run as another user, and git must reach the repositories
+        if name == "rest":
+            return asyncio.run(resting.measure(folder, rounds, _say))
+        if name == "crowd":
+            return asyncio.run(crowd.measure(folder, _say))
+        site = added.HELLO if name == "hello" else added.HANDBOOK
+        return asyncio.run(added.measure(site, folder, rounds, _say))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""A daemon or a supervisor that is killed at any point leaves one job or none, and nothing behind."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import builder
+from plugins.executors.local import LocalConfig, LocalExecutor
+from scalemesh.values import BuildJob, EndCause
+from tests.contracts.executor.conftest import Opener
+from tests.contracts.executor.starter import PROGRAM
+from tests.contracts.executor.stand_in import make_entry, make_job
+from tests.contracts.executor.test_executor import alive, processes_of, until
+
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("after_ms", [0, 1, 3, 6, 10, 20, 35, 50, 75, 100, 150])
+async def test_a_daemon_killed_while_it_starts_a_job_leaves_one_job(
+    open_executor: Opener, job: Callable[..., BuildJob], tmp_path: Path, after_ms: int
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.contracts.executor.starter", str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    ) as daemon:
+        assert daemon.stdin is not None
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == b"ready\n"
+        daemon.stdin.write(b"\n")
+        daemon.stdin.flush()
+        time.sleep(after_ms / 1000)  # the point in time is what is tested
+        daemon.kill()
+    async with open_executor() as successor:
+        ref = await successor.start(job(PROGRAM))
+        assert (await successor.wait(ref)).cause is EndCause.OK
+        assert (tmp_path / "jobs" / "dpl_one" / "work" / "src" / "starts").read_text() == "x"
+        assert list(await successor.running()) == [ref]
+        await successor.stop(ref)
+        assert list(await successor.running()) == []
+
+
+@pytest.mark.parametrize("network", ["slirp4netns", "pasta", "proxy"])
+async def test_nothing_outlives_a_killed_supervisor_once_it_was_cleaned_up(tmp_path: Path, network: str) -> None:
+    if network != "proxy" and (shutil.which(network) is None or not os.access("/dev/net/tun", os.W_OK)):
+        pytest.skip(f"{network} cannot be used here")
+    (tmp_path / "sockets").mkdir(mode=0o711)
+    entry = make_entry(tmp_path / "entry", Path(builder.__file__).parent)
+    async with LocalExecutor.open(LocalConfig(work_dir=tmp_path / "jobs", network=network), entry=entry) as executor:
+        ref = await executor.start(make_job("time.sleep(1000)", tmp_path / "sockets" / "builds.sock"))
+        await until(lambda: len(processes_of(ref)) >= 3)
+        tree = processes_of(ref)
+        os.kill(int(ref.where.split(":")[0]), signal.SIGKILL)
+        assert (await executor.wait(ref)).cause is EndCause.LOST
+        async with asyncio.timeout(2):
+            await executor.stop(ref)
+        await until(lambda: not any(alive(pid) for pid in tree))

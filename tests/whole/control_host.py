@@ -1,0 +1,74 @@
+"""The real control host over real services and a real socket, with an executor that a test steers."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientResponse, CookieJar, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from scalemesh.web.app import make_control_app
+from tests.contracts.executors import EndsWhenTold
+from tests.contracts.life import Life, begin
+
+Browser = TestClient[web.Request, web.Application]
+
+
+@dataclass
+class ControlHost:
+    """``life`` is what stands behind it; ``admin`` is trusted, as the socket is; ``anybody`` is not."""
+
+    life: Life
+    app: web.Application
+    admin: Browser
+    anybody: Browser
+
+    @property
+    def url(self) -> str:
+        return str(self.anybody.make_url("")).rstrip("/")
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The header that a browser sends along from our own pages."""
+        return {"Origin": self.url}
+
+    async def ask(self, method: str, path: str, body: object = None, *, status: int = 200) -> dict[str, Any]:
+        """One call as the owner; the answer must have *status*."""
+        answer = await self.admin.request(method, f"/api/v1{path}", json=body)
+        text = await answer.text()
+        assert answer.status == status, text
+        found: dict[str, Any] = json.loads(text) if text else {}
+        return found
+
+    async def deploy(self, **wanted: object) -> str:
+        """Queue a deployment of a Git URL."""
+        body = {"git_url": "https://git.example/a/site", **wanted}
+        return str((await self.ask("POST", "/deployments", body, status=202))["id"])
+
+    async def token(self) -> dict[str, str]:
+        """The header of a fresh API token."""
+        made = await self.ask("POST", "/tokens", {"name": "test"}, status=201)
+        return {"Authorization": f"Bearer {made['secret']}"}
+
+    async def sign_in(self) -> ClientResponse:
+        """Give ``anybody`` a session, by a welcome link."""
+        code = (await self.ask("POST", "/welcome", status=201))["url"].rsplit("/", 1)[1]
+        answer = await self.anybody.post("/api/v1/session", json={"code": code}, headers=self.origin)
+        assert answer.status == 204
+        return answer
+
+
+@asynccontextmanager
+async def open_control_host(folder: Path) -> AsyncIterator[ControlHost]:
+    """Open one below *folder*."""
+    async with begin(folder, EndsWhenTold()) as life:
+        app = make_control_app(life.services, {}, trusted=False)
+        trusted = make_control_app(life.services, {}, trusted=True)
+        async with (
+            TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True)) as anybody,
+            TestClient(TestServer(trusted)) as admin,
+        ):
+            yield ControlHost(life, app, admin, anybody)

@@ -1,0 +1,159 @@
+"""Who may: tokens, sessions, the admin socket; and which pages may act for a browser."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import WSServerHandshakeError
+from aiohttp.web import Response
+
+from scalemesh.config import Hosts
+from scalemesh.services.links import Links
+from scalemesh.values import Secret
+from scalemesh.web.auth import PUBLIC, Gate
+from tests.whole.control_host import ControlHost, open_control_host
+
+FOREIGN = [
+    {"Origin": "http://site.localhost:8080"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+]
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[ControlHost]:
+    async with open_control_host(tmp_path) as opened:
+        yield opened
+
+
+async def test_everything_in_the_api_needs_somebody_but_what_is_public(host: ControlHost) -> None:
+    looked_at = set()
+    for route in host.app.router.routes():
+        address = route.resource.canonical if route.resource else ""
+        if not address.startswith(("/api/", "/metrics")) or (route.method, address) in PUBLIC:
+            continue
+        path = address.format(project="p", deployment="d", name="n", token="t", sha256="0" * 64)
+        answer = await host.anybody.request(route.method, path)
+        assert answer.status == 401, (route.method, address)
+        looked_at.add(address)
+    assert len(looked_at) > 20
+
+
+async def test_health_is_public_and_says_no_more_than_ok(host: ControlHost) -> None:
+    answer = await host.anybody.get("/api/v1/health")
+    assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+
+
+async def test_a_token_opens_the_api_until_it_is_deleted(host: ControlHost) -> None:
+    headers = await host.token()
+    assert (await host.anybody.get("/api/v1/projects", headers=headers)).status == 200
+    assert (await host.anybody.get("/metrics", headers=headers)).status == 200
+    listed = (await host.ask("GET", "/tokens"))["tokens"]
+    await host.ask("DELETE", f"/tokens/{listed[0]['id']}", status=204)
+    assert (await host.anybody.get("/api/v1/projects", headers=headers)).status == 401
+
+
+@pytest.mark.parametrize("header", ["Bearer smt_nothing", "Bearer", "Basic b3duZXI6", "Bearer " + "x" * 4000])
+async def test_a_wrong_token_is_refused_even_beside_a_good_session(host: ControlHost, header: str) -> None:
+    await host.sign_in()
+    answer = await host.anybody.get("/api/v1/projects", headers={"Authorization": header})
+    assert answer.status == 401
+    assert (await answer.json())["code"] == "unauthorized"
+
+
+async def test_a_welcome_code_signs_in_once(host: ControlHost) -> None:
+    code = (await host.ask("POST", "/welcome", status=201))["url"].rsplit("/", 1)[1]
+    first = await host.anybody.post("/api/v1/session", json={"code": code}, headers=host.origin)
+    cookie = first.cookies["scalemesh"]
+    assert first.status == 204
+    assert (cookie["httponly"], cookie["samesite"], cookie["path"], cookie["domain"]) == (True, "Lax", "/", "")
+    assert (await (await host.anybody.get("/api/v1/session")).json())["is_owner"] is True
+    second = await host.anybody.post("/api/v1/session", json={"code": code}, headers=host.origin)
+    assert second.status == 410
+
+
+async def test_behind_https_the_cookie_is_bound_to_the_host(host: ControlHost) -> None:
+    links = Links(replace(Hosts(), public_url="https://example.com"), 8080)
+    gate, response = Gate(host.life.services.accounts, links), Response()
+    gate.begin(response, Secret("session"))
+    cookie = response.cookies["__Host-scalemesh"]
+    assert (cookie["secure"], cookie["httponly"], cookie["path"], cookie["domain"]) == (True, True, "/", "")
+
+
+async def test_signing_out_ends_the_session_on_the_server_too(host: ControlHost) -> None:
+    signed = await host.sign_in()
+    stolen = {"Cookie": f"scalemesh={signed.cookies['scalemesh'].value}"}
+    assert (await host.anybody.delete("/api/v1/session", headers=host.origin)).status == 204
+    assert (await host.anybody.get("/api/v1/session", headers=stolen)).status == 401
+
+
+async def test_a_new_password_ends_other_sessions_and_signs_in(host: ControlHost) -> None:
+    other = (await host.sign_in()).cookies["scalemesh"].value
+    await host.sign_in()
+    body = {"password": "correct horse battery"}
+    changed = await host.anybody.put("/api/v1/account/password", json=body, headers=host.origin)
+    assert changed.status == 204
+    assert (await host.anybody.get("/api/v1/session")).status == 200
+    host.anybody.session.cookie_jar.clear()
+    assert (await host.anybody.get("/api/v1/session", headers={"Cookie": f"scalemesh={other}"})).status == 401
+    wrong = {"name": "owner", "password": "wrong"}
+    assert (await host.anybody.post("/api/v1/session", json=wrong)).status == 401
+    right = {"name": "owner", **body}
+    assert (await host.anybody.post("/api/v1/session", json=right)).status == 204
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_another_page_cannot_change_anything_with_the_cookie(host: ControlHost, headers: dict[str, str]) -> None:
+    await host.sign_in()
+    refused = await host.anybody.post("/api/v1/projects", json={"name": "planted"}, headers=headers)
+    assert refused.status == 403
+    assert (await host.ask("GET", "/projects"))["projects"] == []
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_another_page_cannot_sign_a_browser_in(host: ControlHost, headers: dict[str, str]) -> None:
+    code = (await host.ask("POST", "/welcome", status=201))["url"].rsplit("/", 1)[1]
+    answer = await host.anybody.post("/api/v1/session", json={"code": code}, headers=headers)
+    assert answer.status == 403
+
+
+async def test_a_cookie_without_any_origin_changes_nothing(host: ControlHost) -> None:
+    await host.sign_in()
+    assert (await host.anybody.post("/api/v1/projects", json={"name": "planted"})).status == 403
+
+
+@pytest.mark.parametrize("own", ["Origin", "Sec-Fetch-Site"])
+async def test_our_own_pages_may_change_things(host: ControlHost, own: str) -> None:
+    await host.sign_in()
+    headers = host.origin if own == "Origin" else {"Sec-Fetch-Site": "same-origin"}
+    assert (await host.anybody.post("/api/v1/projects", json={"name": "shop"}, headers=headers)).status == 201
+
+
+async def test_another_page_cannot_listen_to_a_log_with_the_cookie(host: ControlHost) -> None:
+    await host.sign_in()
+    deployment = await host.deploy()
+    path = f"/api/v1/deployments/{deployment}/live"
+    for headers in ({"Origin": "http://site.localhost:8080"}, {}):
+        with pytest.raises(WSServerHandshakeError, match="403"):
+            await host.anybody.ws_connect(path, headers=headers)
+    async with host.anybody.ws_connect(path, headers=host.origin) as socket:
+        assert (await socket.receive_json())[0]["number"] == 1
+
+
+async def test_only_the_admin_socket_gives_welcome_links(host: ControlHost) -> None:
+    answer = await host.anybody.post("/api/v1/welcome", headers=await host.token())
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize("path", ["/api/v1/health", "/api/v1/projects", "/api/v1/nothing", "/sign-in"])
+async def test_every_answer_carries_the_headers_that_protect_pages(host: ControlHost, path: str) -> None:
+    headers = (await host.anybody.get(path)).headers
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert len(headers["X-Request-Id"]) == 16
