@@ -467,9 +467,13 @@ SH
   mv "$scalemesh.new" "$scalemesh"
 }
 
+# The first thing that failed, in the words of `scalemesh check`; the others come with the next run.
 check_failed() {
-  "$scalemesh" check --config "$config" >&2 || true
-  fail "this machine cannot run builds safely yet" "do what the lines above say, then run this again"
+  local what fix
+  what=$(sed -n 's/^FAILED *//p' "$install_log" | head -n 1)
+  fix=$(sed -n '/^FAILED/,$ s/^ *fix: *//p' "$install_log" | head -n 1)
+  [[ -n $what ]] || show_log "the check of this machine failed"
+  fail "$what" "${fix:-see the whole check: $scalemesh check}"
 }
 
 # --- the daemon ---------------------------------------------------------------------------------------------------

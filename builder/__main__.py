@@ -8,7 +8,6 @@ commands are held), SCALEMESH_PROXY (a unix socket to reach packages and Git by,
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,13 +70,11 @@ class _Build:
             return self._failure(failed)
         except Refused as refused:
             return self._failure(BuildFailed("rejected", refused.message))
-        except OSError as error:
-            traceback.print_exc()
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                return self._failure(BuildFailed("disk_full", "The disk of the build is full."))
-            return self._failure(BuildFailed("internal", f"The builder failed: {error}."))
+        except (OSError, MemoryError) as error:
+            _show_stack()
+            return self._failure(_of_system(error))
         except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
-            traceback.print_exc()
+            _show_stack()
             return self._failure(BuildFailed("internal", f"The builder failed: {type(error).__name__}: {error}."))
 
     def _all_steps(self, sandbox: Sandbox | None) -> dict[str, Any]:
@@ -105,6 +102,18 @@ class _Build:
         return {"ok": False, "reason": failed.reason, "message": message, "peak": failed.peak}
 
 
+def _of_system(error: OSError | MemoryError) -> BuildFailed:
+    """The limit that the builder itself ran into, because of what the build left of it."""
+    number = error.errno if isinstance(error, OSError) else errno.ENOMEM
+    if number in {errno.ENOSPC, errno.EDQUOT}:
+        return BuildFailed("disk_full", "The disk of the build is full. Write less, or have its limit raised.")
+    if number == errno.EAGAIN:
+        return BuildFailed("too_many_processes", "The build has more processes than it may have. Run fewer at once.")
+    if number == errno.ENOMEM:
+        return BuildFailed("out_of_memory", "The build ran out of memory. Have its memory limit raised.")
+    return BuildFailed("internal", f"The builder failed: {error}.")
+
+
 def _token(environ: Mapping[str, str]) -> str:
     descriptor = int(environ["SCALEMESH_TOKEN_FD"])
     with os.fdopen(descriptor, "rb") as file:
@@ -127,6 +136,12 @@ def _sandbox(environ: Mapping[str, str]) -> Sandbox:
     from builder.sandbox import InnerSandbox  # noqa: PLC0415  (a site without commands needs none)
 
     return InnerSandbox(environ)
+
+
+def _show_stack() -> None:
+    import traceback  # noqa: PLC0415  (a good build does not pay for it)
+
+    traceback.print_exc()
 
 
 def _tell(text: str) -> None:

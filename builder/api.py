@@ -107,6 +107,10 @@ class Api:
         self._connection.close()
         return False
 
+    def offer(self, path: str, file: IO[bytes], size: int) -> None:
+        """Try once to put *file*, which is closed by it; whether it arrived does not matter."""
+        self._once("PUT", path, lambda: file, {"Content-Length": str(size)})
+
     def get(self, path: str) -> bytes:
         return self.call("GET", path, lambda: None).body
 

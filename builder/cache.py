@@ -9,18 +9,18 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from builder.api import Api, Refused
+from builder.api import Api
 from builder.commands import Commands
 from builder.detect import Plan
-from builder.errors import GivenUp
 from builder.lines import Log
 from builder.tree import MAX_CONFIG_BYTES, Tree
 from builder.watch import measure
 
 FOLDERS: Final = (".npm", ".cache/yarn", ".local/share/pnpm")
 MAX_BYTES: Final = 256 * 1024 * 1024
+MAX_WAIT_S: Final = 20  #: for an archive still on its way when the build is done
 ARCHIVE: Final = ".packages.tar"  #: in the home folder, where both sandboxes see it
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,10 +44,9 @@ class Cache:
             archive.unlink(missing_ok=True)
             with os.fdopen(os.open(archive, _NEW), "wb") as file:
                 arrived = self._api.download(f"/build/v1/cache/{self._key}", file, MAX_BYTES)
-            if arrived:
+            if arrived and commands.quietly(["tar", "-xf", ARCHIVE], self._home):
                 self._key = None
-                if commands.quietly(["tar", "-xf", ARCHIVE], self._home):
-                    self._log.say("restore", "Restored the packages of an earlier build")
+                self._log.say("restore", "Restored the packages of an earlier build")
             archive.unlink(missing_ok=True)
 
     def save(self, commands: Commands) -> None:
@@ -68,23 +67,15 @@ class Cache:
             self._sending.start()
 
     def finish(self) -> None:
-        """Wait until what is being sent has arrived."""
+        """Wait, though not for long, until what is being sent has arrived."""
         if self._sending:
-            self._sending.join()
+            self._sending.join(timeout=MAX_WAIT_S)
 
 
 def _send(api: Api, path: str, kept: int) -> None:
-    def opened() -> IO[bytes]:
-        os.lseek(kept, 0, os.SEEK_SET)
-        return os.fdopen(os.dup(kept), "rb")
-
-    try:
-        api.call("PUT", path, opened, {"Content-Length": str(os.fstat(kept).st_size)})
-    except (Refused, GivenUp):
-        pass  # a cache that is not kept costs time, not correctness; the main thread hears of a build given up
-    finally:
-        os.close(kept)
-        api.close()
+    size = os.fstat(kept).st_size
+    api.offer(path, os.fdopen(kept, "rb"), size)
+    api.close()
 
 
 def cache_key(plan: Plan, src: Path) -> str | None:

@@ -16,6 +16,8 @@ from builder.job import GitSource
 
 MAX_SUBMODULES: Final = 200
 MAX_MESSAGE_CHARS: Final = 8192
+#: git lfs puts files into the folder only where its filter is set up; the filter itself has nothing to do here
+LFS_FILTER: Final = ("-c", "filter.lfs.smudge=git-lfs smudge -- %f", "-c", "filter.lfs.clean=git-lfs clean -- %f")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 Say = Callable[[str], None]
@@ -157,7 +159,7 @@ class Fetch:
         if self._git.say("lfs", "version", cwd=self._src).code:
             self._say("Warning: large files stay pointers, since git-lfs is not installed where builds run.")
             return
-        settings = ["-c", f"remote.origin.url={url}"]
+        settings = ["-c", f"remote.origin.url={url}", *LFS_FILTER]
         said = self._git.say("config", "-f", ".lfsconfig", "--get", "lfs.url", cwd=self._src)
         if not said.code:
             settings += ["-c", f"lfs.url={self._git.allowed(said.out.strip())}"]

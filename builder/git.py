@@ -34,7 +34,7 @@ esac
 CONFIG: Final = """[core]
 	hooksPath = /dev/null
 	fsmonitor = false
-	sshCommand = ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=accept-new
+	sshCommand = ssh -F none -o BatchMode=yes -o ConnectTimeout=20 -o StrictHostKeyChecking=accept-new
 [safe]
 	directory = *
 [protocol]
@@ -42,6 +42,9 @@ CONFIG: Final = """[core]
 	allow = never
 [advice]
 	detachedHead = false
+[http]
+	lowSpeedLimit = 1
+	lowSpeedTime = 60
 [gc]
 	auto = 0
 [maintenance]
@@ -54,8 +57,8 @@ CONFIG: Final = """[core]
 SENTENCES: Final = (
     (
         r"could not read (Username|Password)|terminal prompts disabled|Authentication failed|askpass",
-        "The repository {url} needs credentials, or the ones given are wrong. "
-        "Check the address, or give the project a token that may read it.",
+        "The repository {url} needs credentials or does not exist (some hosts answer the same to both), or the "
+        "credentials given are wrong. Check the address, or give the project a token that may read it.",
     ),
     (
         r"repository '.*' not found|Repository not found|does not appear to be a git repository|"

@@ -83,7 +83,7 @@ class Job:
     env: Mapping[str, str]  #: secret: masked in lines
     public_env: Mapping[str, str]
     limits: Limits
-    has_cache: bool = False  #: whether the daemon keeps archives of packages
+    has_cache: bool = True  #: whether the daemon keeps archives of packages
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def read_job(claim: Mapping[str, Any]) -> Job:
         env=claim["env"],
         public_env=claim["public_env"],
         limits=_known(Limits, claim["limits"]),
-        has_cache=bool(claim.get("cache")),
+        has_cache=bool(claim.get("cache", True)),
     )
 
 

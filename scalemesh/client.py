@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from scalemesh.errors import InvalidError, NotFoundError, ScaleMeshError, UnreachableError
+from scalemesh.errors import InvalidError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 
 CONNECT_S: Final = 10.0
 ANSWER_S: Final = 120.0
@@ -25,7 +25,7 @@ AWAY_S: Final = 120.0  #: how long a followed log waits for a daemon that restar
 BLOCK_BYTES: Final = 256 * 1024
 
 Json = dict[str, Any]
-Body = bytes | IO[bytes] | None
+Body = bytes | Iterator[bytes] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +85,12 @@ class Client:
         self._json("DELETE", path, query=query)
 
     def upload(self, path: str, file: IO[bytes], size_bytes: int) -> None:
-        """Send the bytes of *file*. Errors as ``get``."""
-        self._call("PUT", path, file, {"Content-Length": str(size_bytes)})
+        """Send *size_bytes* of *file*. Errors as ``get``.
+
+        Raises:
+            RefusedError: the file has become shorter than that.
+        """
+        self._call("PUT", path, _exactly(file, size_bytes), {"Content-Length": str(size_bytes)})
 
     def follow(
         self, deployment: str, after: int = 0, *, on_break: Callable[[str], None] = lambda _why: None
@@ -182,6 +186,9 @@ class Client:
             if response.status < 300:
                 return response
             raise _problem(response.status, response.read())
+        except ScaleMeshError:
+            self._connection.close()
+            raise
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise self._unreachable(error) from error
@@ -199,6 +206,16 @@ def part(text: str) -> str:
     if text in {"", ".", ".."}:
         raise NotFoundError(f"{text!r} is no name")
     return quote(text, safe="")
+
+
+def _exactly(file: IO[bytes], size_bytes: int) -> Iterator[bytes]:
+    """What was announced: more would be taken for the next request, less would be waited for."""
+    while size_bytes:
+        chunk = file.read(min(BLOCK_BYTES, size_bytes))
+        if not chunk:
+            raise RefusedError("the file has become shorter while it was sent")
+        size_bytes -= len(chunk)
+        yield chunk
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -135,9 +136,16 @@ def _upload(talk: Client, folder: Path, wish: Wish) -> Json:
     try:
         Upload(talk, begun["id"]).send(folder, files)
     except (ScaleMeshError, OSError, KeyboardInterrupt):
-        talk.another().post(f"/api/v1/deployments/{begun['id']}/cancel")
+        _give_up(talk.another(), begun["id"])
         raise
     return begun
+
+
+def _give_up(talk: Client, deployment: str) -> None:
+    """Leave no deployment behind that waits for files; the error that led here is the one to tell."""
+    with suppress(ScaleMeshError):
+        talk.post(f"/api/v1/deployments/{deployment}/cancel")
+    talk.close()
 
 
 def _project(talk: Client, folder: Path, wish: Wish) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 from scalemesh.cli.output import is_colourful, say
 from scalemesh.client import Client
-from scalemesh.errors import InvalidError, UnreachableError
+from scalemesh.errors import InvalidError, RefusedError, UnreachableError
 
 NEVER: Final = frozenset({".git"})
 NOT_SOURCE: Final = frozenset({".git", "node_modules"})
@@ -97,6 +97,10 @@ class Upload:
             except UnreachableError:
                 if attempt == TRIES - 1:
                     raise
+            except RefusedError as error:
+                raise RefusedError(
+                    f"{file.path} was not taken", why=error.what, fix="deploy again, while nothing writes to it"
+                ) from error
             else:
                 return
 

@@ -5,6 +5,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -32,7 +33,6 @@ class Accounts:
         self._db, self._rows = database, AccountRows(database)
         self._settings, self._now = settings, now
         self._hasher = PasswordHasher()
-        self._nobody = self._hasher.hash(secrets.token_hex())  # checked for unknown names: as slow as a known one
         self._tries: deque[datetime] = deque(maxlen=settings.attempts_per_minute)
 
     async def owner(self) -> User:
@@ -82,7 +82,7 @@ class Accounts:
         self._count_try()
         found = await self._rows.with_password(name[:MAX_NAME])
         stored = found[1] if found else None
-        right = await asyncio.to_thread(self._fits, stored or self._nobody, password[:MAX_PASSWORD])
+        right = await asyncio.to_thread(self._fits, stored, password[:MAX_PASSWORD])
         if not (found and stored and right):
             raise UnauthorizedError(
                 "name and password do not fit", fix="`scalemesh welcome` on the server prints a sign-in link"
@@ -153,8 +153,13 @@ class Accounts:
             raise TooManyError("too many tries to sign in", fix="wait a minute")
         tries.append(now)
 
-    def _fits(self, stored: str, password: str) -> bool:
+    @cached_property
+    def _nobody(self) -> str:
+        """Checked for unknown names, so that they take as long as a known one."""
+        return self._hasher.hash(secrets.token_hex())
+
+    def _fits(self, stored: str | None, password: str) -> bool:
         try:
-            return self._hasher.verify(stored, password)
+            return self._hasher.verify(stored or self._nobody, password)
         except (VerificationError, InvalidHashError):
             return False

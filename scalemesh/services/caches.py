@@ -73,9 +73,9 @@ class Caches:
                     await asyncio.to_thread(file.write, chunk)
             if written != size_bytes:
                 raise InvalidError(f"{written} bytes came, {size_bytes} were announced")
-            Path(name).replace(path)
+            await asyncio.to_thread(Path(name).replace, path)
         finally:
-            Path(name).unlink(missing_ok=True)
+            await asyncio.to_thread(Path(name).unlink, missing_ok=True)
 
 
 def scope_of(deployment: Deployment) -> str:

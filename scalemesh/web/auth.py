@@ -98,7 +98,7 @@ def signed_in(request: web.Request) -> User:
     Raises:
         UnauthorizedError: nobody is.
     """
-    user = request.get(USER)
+    user: User | None = request.get(USER)
     if user is None:
         raise _nobody()
     return user

@@ -10,7 +10,7 @@ WORDS: Final = (
     "a the of to and in is that for it as with on by this release branch commit page route server cache header visit "
     "request answer manifest bundle module style layout chapter handbook reader editor writer deploy preview rollback "
     "domain certificate queue worker log line number digest folder archive mirror token secret variable limit memory"
-).split()
+)
 CODE: Final = """```ts
 export async function load{n}(route: string, limit = {limit}): Promise<Page[]> {{
   const answer = await fetch(`/api/${{route}}?limit=${{limit}}`, {{ headers: {{ accept: "application/json" }} }});
@@ -38,11 +38,13 @@ def _chapter(number: int, chance: random.Random) -> str:
 
 def _section(part: int, chance: random.Random) -> str:
     paragraphs = "\n\n".join(" ".join(_sentence(chance, 14) + "." for _ in range(4)) for _ in range(2))
-    rows = "\n".join(f"| {chance.choice(WORDS)} | {chance.randrange(1000)} | `{chance.choice(WORDS)}` |" for _ in range(4))
+    rows = "\n".join(
+        f"| {_sentence(chance, 1)} | {chance.randrange(1000)} | `{_sentence(chance, 1)}` |" for _ in range(4)
+    )
     table = f"| name | value | setting |\n| --- | ---: | --- |\n{rows}\n"
     code = CODE.format(n=part + 1, limit=chance.randrange(10, 100))
     return f"## {_sentence(chance, 5)}\n\n{paragraphs}\n\n{table}\n{code}"
 
 
 def _sentence(chance: random.Random, words: int) -> str:
-    return " ".join(chance.choices(WORDS, k=words)).capitalize()
+    return " ".join(chance.choices(WORDS.split(), k=words)).capitalize()

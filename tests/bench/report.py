@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench.measure import Figure, Outcome
 
-VERDICTS = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
+FILE_WIDTH: Final = 140
+VERDICTS: Final = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
 
 
 def as_json(machine: Mapping[str, Any], load: tuple[float, float], outcomes: Mapping[str, Outcome]) -> str:
@@ -26,6 +27,8 @@ def as_json(machine: Mapping[str, Any], load: tuple[float, float], outcomes: Map
 def show(machine: Mapping[str, Any], load: tuple[float, float], outcomes: Mapping[str, Outcome]) -> None:
     """The same for people."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=FILE_WIDTH)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
     console.print(f"load average {load[0]:.1f} before, {load[1]:.1f} after", highlight=False)
     console.print(_figures([figure for outcome in outcomes.values() for figure in outcome.figures]))

@@ -124,7 +124,6 @@ class FakeDaemon:
                 "env": self.env,
                 "public_env": self.public_env,
                 "limits": LIMITS | self.limits,
-                "cache": True,
                 "nodes": [],
             }
         )

@@ -57,7 +57,7 @@ async def test_a_call_is_repeated_until_it_is_taken(server: Server) -> None:
 async def test_a_refusal_carries_the_daemons_words(server: Server) -> None:
     server.answers = [(422, {"title": "No.", "detail": "Too odd", "fix": "Be even"})]
     api = Api(server.address, "tok", Contact(Life()))
-    with pytest.raises(Refused, match="^No. Too odd. Be even$"):
+    with pytest.raises(Refused, match=r"^No\. Too odd\. Be even$"):
         await asyncio.to_thread(api.post, "/x", {})
     api.close()
 

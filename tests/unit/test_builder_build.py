@@ -150,8 +150,8 @@ async def test_what_a_build_leaves_running_is_dead_before_its_output_is_read(tmp
         ("kill -11 $$", "command_failed", "failed with signal 11"),
         ("echo 'FATAL ERROR: JavaScript heap out of memory'; exit 134", "out_of_memory", "ran out of memory"),
         ("echo 'sh: 1: Cannot fork' >&2; exit 2", "too_many_processes", "more processes"),
-        ("echo 'ENOSPC: no space left on device, write' >&2; exit 2", "disk_full", "filled the disk"),
-        ("echo 'npm error Missing: a@1 from lock file'; exit 1", "command_failed", "Missing: a@1 from lock file. Run `npm"),
+        ("echo 'ENOSPC: no space left on device' >&2; exit 2", "disk_full", "filled the disk"),
+        ("echo 'npm error Missing: a@1 from lock file'; exit 1", "command_failed", "Missing: a@1 from lock file. Run"),
         ("rm -r ../src; ln -s /etc ../src", "no_output", "should leave it in 'o'"),
         ("true", "no_output", "should leave it in 'o'. Folders that exist: none"),
         ("mkdir -p o/x", "no_output", "'o' holds no file"),
@@ -314,7 +314,7 @@ async def test_a_lock_file_that_does_not_fit_is_shown_plainly(tmp_path: Path) ->
 async def test_inside_the_real_sandbox_neither_token_nor_spool_is_in_reach(tmp_path: Path, var_tmp: Path) -> None:
     command = (
         "mkdir o; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' > o/seen; "
-        "ls -la ../spool ../.. > o/ls 2>&1; (setsid sleep 300 &); echo $TOKEN | wc -c; true"
+        "ls -la ../spool ../.. > o/ls 2>&1; (setsid sh -c 'while :; do date +%N > o/date; sleep 0.001; done' &); (setsid sleep 31415 &); true"
     )
     sandbox = {
         "SCALEMESH_SANDBOX": "bwrap",
@@ -327,3 +327,27 @@ async def test_inside_the_real_sandbox_neither_token_nor_spool_is_in_reach(tmp_p
         assert b"SCALEMESH_URL" not in fake.files()["seen"]
         assert b"lines" not in fake.files()["ls"]
         assert b"cannot access '../spool'" in fake.files()["ls"]
+        left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _reads(path) == b"sleep\x0031415\0"]
+        assert not left
+
+
+def _reads(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+async def test_a_cache_that_fails_and_traps_in_the_home_folder_hurt_no_build(tmp_path: Path) -> None:
+    source, uploads = npm_source(LOCK)
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    trap = f"ln -s {victim} $HOME/.packages.tar; exit 1"
+    uploads |= (extra := uploaded({"vercel.json": json.dumps({"ignoreCommand": trap}).encode()}))[1]
+    source["files"] += extra[0]["files"]
+    async with daemon(tmp_path, source, uploads=uploads) as fake:
+        fake.faults["cache"] = [200, 503]  # an archive that is none, and no room for ours
+        assert await build(fake, tmp_path / "work", with_node()) == 0
+        assert victim.read_text() == "untouched"
+        assert "Restored" not in fake.text
+        assert fake.cache == {}

@@ -1,5 +1,7 @@
 """Fetching from real Git repositories: what is got, what is refused, and what is said."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ class Room:
     def fetch(self, url: str, **what: Any) -> Facts:
         what.setdefault("allow", ("https", "ssh", "http", "file"))
         source = GitSource(url=url, **what)
-        runs = Git(source, spool=self.spool, env={"PATH": "/usr/bin:/bin"}, life=Life())
+        runs = Git(source, spool=self.spool, env={"PATH": os.environ["PATH"]}, life=Life())
         return Fetch(runs, source, self.src, self.said.append).run()
 
     def refuses(self, url: str, **what: Any) -> str:
@@ -80,7 +82,7 @@ def test_an_old_server_that_gives_no_single_commits_is_asked_for_the_branch(room
     with git_server(root) as address:
         runs = Room(room.src.parent / "other")
         source = GitSource(url=f"{address}/site.git", branch="main", commit=first, allow=("http",))
-        old = Git(source, spool=runs.spool, env={"PATH": "/usr/bin:/bin"}, life=Life())
+        old = Git(source, spool=runs.spool, env={"PATH": os.environ["PATH"]}, life=Life())
         config = runs.spool / "git/config"
         config.write_text(config.read_text().replace("version = 2", "version = 0"))
         Fetch(old, source, runs.src, runs.said.append).run()
@@ -235,6 +237,32 @@ def test_the_kind_of_an_address(url: str, scheme: str) -> None:
 
 def test_a_shown_address_has_no_password() -> None:
     assert shown("https://me:secret@example.com/a@b.git") == "https://example.com/a@b.git"
+
+
+def _with_large_file(tmp_path: Path, root: Path) -> str:
+    tree = work_tree(tmp_path / "large")
+    for name, command in (("clean", "git-lfs clean -- %f"), ("smudge", "git-lfs smudge -- %f")):
+        git("config", f"filter.lfs.{name}", command if shutil.which("git-lfs") else "cat", cwd=tree)
+    commit(tree, {".gitattributes": "*.bin filter=lfs\n", "a.bin": "large" * 100})
+    bare(tree, root / "large.git")
+    if shutil.which("git-lfs"):
+        shutil.copytree(tree / ".git/lfs", root / "large.git/lfs")
+    return f"file://{root}/large.git"
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+def test_large_files_come_too(room: Room, root: Path, tmp_path: Path) -> None:
+    room.fetch(_with_large_file(tmp_path, root), file_root=str(root))
+    assert (room.src / "a.bin").read_text() == "large" * 100
+
+
+def test_without_git_lfs_the_log_says_that_pointers_stay(room: Room, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").symlink_to(shutil.which("git") or "")
+    source = GitSource(url=_with_large_file(tmp_path, root), allow=("file",), file_root=str(root))
+    runs = Git(source, spool=room.spool, env={"PATH": str(tmp_path / "bin")}, life=Life())
+    Fetch(runs, source, room.src, room.said.append).run()
+    assert any("git-lfs is not installed" in text for text in room.said)
 
 
 async def test_the_daemon_learns_the_facts_and_commands_the_variables(root: Path, tmp_path: Path) -> None:

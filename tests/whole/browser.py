@@ -53,7 +53,10 @@ def complaints_of(page: Page) -> list[str]:
     """Fills with what the page's scripts and its security policy complain about."""
     found: list[str] = []
     page.on("pageerror", lambda error: found.append(str(error)))
-    page.on("console", lambda said: found.append(said.text) if said.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda said: found.append(f"{said.text} {said.location['url']}") if said.type in ("error", "warning") else None,
+    )
     return found
 
 

@@ -1,16 +1,19 @@
 """A real daemon in a process of its own, a real Git repository, and the calls that a test makes of them."""
 
 import asyncio
+import ctypes
 import hashlib
 import json
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +23,7 @@ import aiohttp
 
 SERVE: Final = (sys.executable, "-m", "scalemesh", "serve", "--config")
 START_S: Final = 30.0
+CLONE_NEWNET: Final = 0x40000000
 FINAL: Final = ("ready", "failed", "canceled", "superseded")
 CONFIG: Final = """
 data_dir = "data"
@@ -45,7 +49,8 @@ class RunningDaemon:
     builds: str = ""
     executor: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
-    prefix: Sequence[str] = ()  #: words before the daemon's, such as nsenter's; they must exec it
+    prefix: Sequence[str] = ()  #: words before the daemon's; they must exec it
+    netns: str = ""  #: the name of the network namespace that it runs in; empty: ours
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
 
@@ -80,9 +85,10 @@ class RunningDaemon:
         (self.home / "git").mkdir(parents=True, exist_ok=True)
         self.config.write_text(CONFIG.format(builds=self.builds, executor=self.executor))
         self._let_go()
+        inside = ("nsenter", f"--net=/run/netns/{self.netns}") if self.netns else ()
         with (self.home / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, *SERVE, str(self.config)],
+                [*inside, *self.prefix, *SERVE, str(self.config)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, **self.environ, **environ},
@@ -113,10 +119,15 @@ class RunningDaemon:
         self._let_go()
         for job in self.jobs:
             with suppress(OSError, ValueError):
-                os.kill(int(json.loads((job / "job.json").read_bytes())["pid"]), signal.SIGKILL)
+                self.kill_supervisor(job.name)
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def kill_supervisor(self, deployment: str) -> None:
+        """SIGKILL to the process that holds the build's job; all of the build dies with it."""
+        facts = json.loads((self.data / "jobs" / deployment / "job.json").read_bytes())
+        os.kill(int(facts["pid"]), signal.SIGKILL)
 
     def log(self) -> str:
         """What the daemon said of itself."""
@@ -124,10 +135,13 @@ class RunningDaemon:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def processes(self, *marks: str) -> dict[int, str]:
-        """Processes of this daemon's jobs: in a control group of one, in its folder, or with a mark in their words."""
-        job_ids = {path.name for path in (self.data / "jobs").glob("dpl_*")}
+        """Processes of this daemon's jobs, or with one of *marks* in their words or the name of their control group.
+
+        Whatever runs in a sandbox, or helps one, sees the mount of its job's folder.
+        """
+        jobs = "/".join(self.data.parts[-3:]) + "/jobs/"
         own = {os.getpid(), *([self.process.pid] if self.process else [])}
-        return dict(_processes_of(self.home, {*marks, *job_ids}, own))
+        return dict(_processes_with({jobs, *marks}, own))
 
     def temporary_files(self) -> list[str]:
         """Files that nobody needs any more once all deployments have come to their end."""
@@ -223,8 +237,9 @@ class RunningDaemon:
 
     async def visit(self, host: str, path: str = "/", **headers: str) -> tuple[int, str, Mapping[str, str]]:
         """What a visitor gets: status, body, headers."""
+        connector = aiohttp.TCPConnector(socket_factory=lambda address: socket_in(self.netns, address[0]))
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session,
             session.get(
                 f"http://127.0.0.1:{self.port}{path}", headers={"Host": host, **headers}, allow_redirects=False
             ) as answer,
@@ -262,10 +277,10 @@ class RunningDaemon:
 
 @asynccontextmanager
 async def running_daemon(
-    home: Path, *, builds: str = "", executor: str = "", prefix: Sequence[str] = ()
+    home: Path, *, builds: str = "", executor: str = "", prefix: Sequence[str] = (), netns: str = ""
 ) -> AsyncIterator[RunningDaemon]:
     """Start one; at the end it is stopped, and its builds with it."""
-    daemon = RunningDaemon(home, builds=builds, executor=executor, prefix=prefix)
+    daemon = RunningDaemon(home, builds=builds, executor=executor, prefix=prefix, netns=netns)
     try:
         await daemon.start()
         yield daemon
@@ -319,22 +334,37 @@ def git(*arguments: str) -> str:
     return done.stdout
 
 
+def socket_in(netns: str, family: int = socket.AF_INET) -> socket.socket:
+    """A TCP socket of the network namespace *netns*: it stays that one's, whoever uses it."""
+    if not netns:
+        return socket.socket(family)
+
+    def made() -> socket.socket:
+        with Path("/run/netns", netns).open() as file:
+            assert ctypes.CDLL(None).setns(file.fileno(), CLONE_NEWNET) == 0
+        return socket.socket(family)
+
+    with ThreadPoolExecutor(1) as thread:  # a thread of its own: it never comes back
+        return thread.submit(made).result()
+
+
 async def _decoded(answer: aiohttp.ClientResponse) -> Any:
     return await answer.json(content_type=None) if answer.content_type.endswith("json") else await answer.text()
 
 
-def _processes_of(home: Path, marks: set[str], own: set[int]) -> Iterator[tuple[int, str]]:
+def _processes_with(marks: set[str], own: set[int]) -> Iterator[tuple[int, str]]:
     for process in Path("/proc").glob("[0-9]*"):
-        pid = int(process.name)
-        if pid in own:
-            continue
         with suppress(OSError):
-            if process.joinpath("stat").read_text().rsplit(")", 1)[1].split()[0] in ("Z", "X"):
+            if int(process.name) in own or _is_dead(process):
                 continue
             words = process.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            seen = words + process.joinpath("cgroup").read_text() + "".join(_opened(process))
-            if f"{home}/data/jobs" in seen or any(mark in seen for mark in marks):
-                yield pid, words
+            seen = [words, *((process / name).read_text() for name in ("cgroup", "mountinfo")), *_opened(process)]
+            if any(mark in text for text in seen for mark in marks):
+                yield int(process.name), words
+
+
+def _is_dead(process: Path) -> bool:
+    return process.joinpath("stat").read_text().rsplit(")", 1)[1].split()[0] in ("Z", "X")
 
 
 def _opened(process: Path) -> Iterator[str]:

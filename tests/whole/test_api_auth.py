@@ -57,12 +57,12 @@ async def test_a_token_opens_the_api_until_it_is_deleted(host: ControlHost) -> N
     assert (await host.anybody.get("/api/v1/projects", headers=headers)).status == 401
 
 
-@pytest.mark.parametrize("header", ["Bearer smt_nothing", "Bearer", "Basic b3duZXI6", "Bearer " + "x" * 4000])
-async def test_a_wrong_token_is_refused_even_beside_a_good_session(host: ControlHost, header: str) -> None:
+async def test_a_wrong_token_is_refused_even_beside_a_good_session(host: ControlHost) -> None:
     await host.sign_in()
-    answer = await host.anybody.get("/api/v1/projects", headers={"Authorization": header})
-    assert answer.status == 401
-    assert (await answer.json())["code"] == "unauthorized"
+    for header in ("Bearer smt_nothing", "Bearer", "Basic b3duZXI6", "Bearer " + "x" * 4000):
+        answer = await host.anybody.get("/api/v1/projects", headers={"Authorization": header})
+        assert answer.status == 401
+        assert (await answer.json())["code"] == "unauthorized"
 
 
 async def test_a_welcome_code_signs_in_once(host: ControlHost) -> None:
@@ -106,31 +106,25 @@ async def test_a_new_password_ends_other_sessions_and_signs_in(host: ControlHost
     assert (await host.anybody.post("/api/v1/session", json=right)).status == 204
 
 
-@pytest.mark.parametrize("headers", FOREIGN, ids=str)
-async def test_another_page_cannot_change_anything_with_the_cookie(host: ControlHost, headers: dict[str, str]) -> None:
+async def test_another_page_cannot_change_anything_with_the_cookie(host: ControlHost) -> None:
     await host.sign_in()
-    refused = await host.anybody.post("/api/v1/projects", json={"name": "planted"}, headers=headers)
-    assert refused.status == 403
+    for headers in [*FOREIGN, {}]:
+        refused = await host.anybody.post("/api/v1/projects", json={"name": "planted"}, headers=headers)
+        assert refused.status == 403, headers
     assert (await host.ask("GET", "/projects"))["projects"] == []
 
 
-@pytest.mark.parametrize("headers", FOREIGN, ids=str)
-async def test_another_page_cannot_sign_a_browser_in(host: ControlHost, headers: dict[str, str]) -> None:
+async def test_another_page_cannot_sign_a_browser_in(host: ControlHost) -> None:
     code = (await host.ask("POST", "/welcome", status=201))["url"].rsplit("/", 1)[1]
-    answer = await host.anybody.post("/api/v1/session", json={"code": code}, headers=headers)
-    assert answer.status == 403
+    for headers in FOREIGN:
+        answer = await host.anybody.post("/api/v1/session", json={"code": code}, headers=headers)
+        assert answer.status == 403, headers
 
 
-async def test_a_cookie_without_any_origin_changes_nothing(host: ControlHost) -> None:
+async def test_our_own_pages_may_change_things(host: ControlHost) -> None:
     await host.sign_in()
-    assert (await host.anybody.post("/api/v1/projects", json={"name": "planted"})).status == 403
-
-
-@pytest.mark.parametrize("own", ["Origin", "Sec-Fetch-Site"])
-async def test_our_own_pages_may_change_things(host: ControlHost, own: str) -> None:
-    await host.sign_in()
-    headers = host.origin if own == "Origin" else {"Sec-Fetch-Site": "same-origin"}
-    assert (await host.anybody.post("/api/v1/projects", json={"name": "shop"}, headers=headers)).status == 201
+    for name, headers in (("one", host.origin), ("two", {"Sec-Fetch-Site": "same-origin"})):
+        assert (await host.anybody.post("/api/v1/projects", json={"name": name}, headers=headers)).status == 201
 
 
 async def test_another_page_cannot_listen_to_a_log_with_the_cookie(host: ControlHost) -> None:
@@ -149,11 +143,11 @@ async def test_only_the_admin_socket_gives_welcome_links(host: ControlHost) -> N
     assert answer.status == 403
 
 
-@pytest.mark.parametrize("path", ["/api/v1/health", "/api/v1/projects", "/api/v1/nothing", "/sign-in"])
-async def test_every_answer_carries_the_headers_that_protect_pages(host: ControlHost, path: str) -> None:
-    headers = (await host.anybody.get(path)).headers
-    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
-    assert "unsafe" not in headers["Content-Security-Policy"]
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Cache-Control"] == "no-store"
-    assert len(headers["X-Request-Id"]) == 16
+async def test_every_answer_carries_the_headers_that_protect_pages(host: ControlHost) -> None:
+    for path in ("/api/v1/health", "/api/v1/projects", "/api/v1/nothing", "/sign-in", "/nothing"):
+        headers = (await host.anybody.get(path)).headers
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+        assert len(headers["X-Request-Id"]) == 16

@@ -80,9 +80,9 @@ async def test_pages_of_deployments_join_without_gap_or_double(host: ControlHost
     assert seen == made[::-1]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "limit=-1", "before=1e9", "limit=%C2%B2"])
-async def test_a_page_has_its_bounds(host: ControlHost, query: str) -> None:
-    assert (await host.ask("GET", f"/deployments?{query}", status=400))["code"] == "invalid"
+async def test_a_page_has_its_bounds(host: ControlHost) -> None:
+    for query in ("limit=0", "limit=201", "limit=x", "limit=-1", "before=1e9", "limit=%C2%B2"):
+        assert (await host.ask("GET", f"/deployments?{query}", status=400))["code"] == "invalid"
 
 
 async def test_every_mistake_in_a_body_is_named_at_once(host: ControlHost) -> None:
@@ -93,16 +93,12 @@ async def test_every_mistake_in_a_body_is_named_at_once(host: ControlHost) -> No
     assert "production = 'yes': must be true or false" in said
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"{", b"[]", b'"x"', b"\xff", b"[" * 200_000, b'{"name": "\\ud800"}', b'{"name": ' + b"9" * 5000 + b"}"],
-    ids=["cut", "list", "string", "bytes", "deep", "half a character", "long number"],
-)
-async def test_what_is_no_json_object_is_a_clear_error(host: ControlHost, body: bytes) -> None:
-    answer = await host.admin.post("/api/v1/projects", data=body)
-    assert answer.status == 400
-    assert answer.content_type == "application/problem+json"
-    assert set(await answer.json()) == {"type", "title", "detail", "fix", "code", "status", "request_id"}
+async def test_what_is_no_json_object_is_a_clear_error(host: ControlHost) -> None:
+    half_a_character, long_number = b'{"name": "\\ud800"}', b'{"name": ' + b"9" * 5000 + b"}"
+    for body in (b"{", b"[]", b'"x"', b"\xff", b"[" * 200_000, half_a_character, long_number):
+        answer = await host.admin.post("/api/v1/projects", data=body)
+        assert (answer.status, answer.content_type) == (400, "application/problem+json"), body[:20]
+        assert set(await answer.json()) == {"type", "title", "detail", "fix", "code", "status", "request_id"}
 
 
 async def test_a_large_body_is_refused_whether_announced_or_not(host: ControlHost) -> None:
@@ -175,10 +171,10 @@ async def test_an_upload_must_say_its_size_and_have_its_digest(host: ControlHost
     await host.ask("POST", f"{one}/finish", unsent, status=422)
 
 
-@pytest.mark.parametrize("files", [None, "x", [["a"]], [["a", "b", 1]], [["a", DIGEST, -1]], [["a", DIGEST, 1, 1, 1]]])
-async def test_a_list_of_files_that_is_none_is_refused(host: ControlHost, files: object) -> None:
+async def test_a_list_of_files_that_is_none_is_refused(host: ControlHost) -> None:
     one = await begun_upload(host)
-    assert (await host.ask("POST", f"{one}/finish", {"files": files}, status=400))["code"] == "invalid"
+    for files in (None, "x", [["a"]], [["a", "b", 1]], [["a", DIGEST, -1]], [["a", DIGEST, 1, 1, 1]]):
+        assert (await host.ask("POST", f"{one}/finish", {"files": files}, status=400))["code"] == "invalid"
 
 
 async def test_status_and_metrics_count_deployments_by_state(host: ControlHost) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 _NEEDED: Final = ("memory", "pids")
 _WANTED: Final = (*_NEEDED, "cpu")
-_DELEGATED: Final = ("user.delegate", "trusted.delegate")  # systemd's mark on a group that is ours to divide
+_LEAF: Final = "daemon"  # where our own processes are, as systemd's DelegateSubgroup= puts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,27 +190,31 @@ def _v1(mounts: Mapping[str, tuple[str, str]], own: Mapping[str, str]) -> dict[s
 def _v2(mounts: Mapping[str, tuple[str, str]], own: Mapping[str, str]) -> dict[str, str]:
     if "" not in mounts or "" not in own:
         return {}
-    directory = _below(mounts[""], own[""])
-    if os.geteuid() == 0 and not _is_delegated(directory):
-        directory = f"{mounts[''][1]}/scalemesh"  # a service's own group may be divided only where it says so
+    if os.geteuid() == 0:
+        # Beside the services, not in our own: a service manager could not restart us where jobs go on below us.
+        directory = Path(mounts[""][1], "scalemesh")
+    else:
+        own_directory = Path(_below(mounts[""], own[""]))
+        directory = own_directory.parent if own_directory.name == _LEAF else own_directory
     try:
-        divided = _divide(Path(directory))
+        divided = _divide(directory)
     except OSError:
         return {}
-    return {controller: directory for controller in _WANTED if controller in divided}
+    return {controller: str(directory) for controller in _WANTED if controller in divided}
 
 
 def _divide(directory: Path) -> set[str]:
     """Make the controllers of *directory* available to groups below it; return which are."""
+    nearest = directory if directory.exists() else directory.parent
+    if not set(_NEEDED) <= set((nearest / "cgroup.controllers").read_text().split()):
+        return set()
     if not directory.exists():
         _switch_on(directory.parent)
         directory.mkdir()
-    if not set(_NEEDED) <= set((directory / "cgroup.controllers").read_text().split()):
-        return set()
     try:
         _switch_on(directory)
     except OSError:  # a group with processes of its own cannot be divided: they move into a leaf
-        leaf = directory / "daemon"
+        leaf = directory / _LEAF
         leaf.mkdir(exist_ok=True)
         for pid in (directory / "cgroup.procs").read_text().split():
             with suppress(ProcessLookupError):
@@ -223,13 +227,6 @@ def _switch_on(directory: Path) -> None:
     has = (directory / "cgroup.controllers").read_text().split()
     words = " ".join(f"+{name}" for name in _WANTED if name in has)
     (directory / "cgroup.subtree_control").write_text(words)
-
-
-def _is_delegated(directory: str) -> bool:
-    for name in _DELEGATED:
-        with suppress(OSError):
-            return os.getxattr(directory, name) == b"1"
-    return False
 
 
 def _mounts() -> dict[str, tuple[str, str]]:

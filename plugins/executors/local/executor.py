@@ -252,7 +252,8 @@ class LocalExecutor:
                 os.close(held)
         if not await self.running():
             await asyncio.to_thread(forget_others, builders, self._describer.code)
-        self._delete_later(self._trash)
+        for path in self._trash.iterdir() if self._trash.is_dir() else ():
+            self._delete_later(path)
 
     def _delete_later(self, path: Path) -> None:
         """A million small files take a while; nobody has to wait for it."""

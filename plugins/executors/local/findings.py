@@ -83,7 +83,7 @@ def _limits(machine: Machine) -> Finding:
     if machine.cgroups is not None:
         return Finding(ok=True, what=f"limits of builds: control groups, version {machine.cgroups.version}")
     what = "limits of builds: by watching processes, for lack of a control group that is ours"
-    fix = "run the daemon as root, or under systemd with Delegate=yes"
+    fix = "run the daemon as root, or under systemd with Delegate=yes and DelegateSubgroup=daemon"
     return Finding(ok=True, what=what, fix=fix)
 
 

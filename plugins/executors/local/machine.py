@@ -157,10 +157,11 @@ def _own_folder(node: Path, folder: Path) -> Node | None:
     version = _node_version(node)
     if version is None:
         return None
-    if str(folder) in {"/usr/bin", "/usr/local/bin", "/bin"}:
-        return Node(version, "/usr/bin" if str(folder) == "/bin" else str(folder))
-    prefix = str(node.parent.parent)
-    return Node(version, str(node.parent), (Bind(prefix, prefix),))
+    if str(node).startswith("/usr/"):
+        return Node(version, str(folder))
+    prefix = node.parent.parent  # of it, only what Node consists of: it may be somebody's home
+    parts = (node.parent, prefix / "lib" / "node_modules", prefix / "include" / "node")
+    return Node(version, str(node.parent), tuple(Bind(str(part), str(part)) for part in parts if part.is_dir()))
 
 
 def _wheel_node(shims: Path) -> Node | None:

@@ -1,9 +1,10 @@
 """What a job uses, where no control group counts it: its files, its process tree. Stdlib only."""
 
+import errno
 import os
 import time
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,7 +76,7 @@ def disk_use(folder: Path) -> DiskUse:
     todo = [str(folder)]
     while todo:
         try:
-            with os.scandir(todo.pop()) as entries:
+            with _scan(todo.pop()) as entries:
                 for entry in entries:
                     stat = _lstat(entry)
                     if stat is None or (stat.st_nlink > 1 and not _is_new(stat, seen)):
@@ -87,7 +88,7 @@ def disk_use(folder: Path) -> DiskUse:
                     else:
                         largest = max(largest, stat.st_size)
         except OSError as error:
-            too_deep = too_deep or error.errno == 36  # ENAMETOOLONG
+            too_deep = too_deep or error.errno == errno.ENAMETOOLONG
     return DiskUse(size, files, largest, too_deep)
 
 
@@ -127,10 +128,23 @@ def _processes() -> Iterator[tuple[int, int, int, int]]:
                 yield int(name), int(fields[1]), int(fields[17]), int(fields[21])
 
 
+def _scan(folder: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    """List *folder*, also one that was closed to its owner to hide what it holds."""
+    try:
+        return os.scandir(folder)
+    except PermissionError:
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            Path(f"/proc/self/fd/{fd}").chmod(0o700)
+        finally:
+            os.close(fd)
+        return os.scandir(folder)
+
+
 def _lstat(entry: os.DirEntry[str]) -> os.stat_result | None:
     try:
         return entry.stat(follow_symlinks=False)
-    except OSError:
+    except FileNotFoundError:  # gone meanwhile
         return None
 
 

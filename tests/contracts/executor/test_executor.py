@@ -176,6 +176,32 @@ async def test_a_job_that_makes_small_files_without_end_ends_as_disk(executor: L
     assert "files" in end.detail
 
 
+async def test_files_behind_a_closed_door_count_too(executor: LocalExecutor, job: Job) -> None:
+    program = """
+        os.mkdir("/work/src/closed")
+        for number in range(20):
+            open(f"/work/src/closed/{number}", "wb").write(bytes(4 << 20))
+        os.chmod("/work/src/closed", 0)
+        time.sleep(1000)
+    """
+    end = await executor.wait(await executor.start(job(program, within=limits(disk_mib=64))))
+    assert end.cause is EndCause.DISK
+
+
+async def test_a_tree_too_deep_to_be_named_ends_as_disk(executor: LocalExecutor, job: Job) -> None:
+    program = """
+        for number in range(300):
+            os.mkdir("f" * 100)
+            os.chdir("f" * 100)
+        time.sleep(1000)
+    """
+    end = await executor.wait(
+        await executor.start(job(program.replace("for number", "os.chdir('/work/src')\n        for number", 1)))
+    )
+    assert end.cause is EndCause.DISK
+    assert "too deeply" in end.detail
+
+
 async def test_nothing_is_left_of_a_stopped_job(
     executor: LocalExecutor, job: Job, work_dir: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 _UID = 61234
 _ROOT = Path(__file__).resolve().parents[3]
-_SUITE = Path(__file__).with_name("test_executor.py")
+_SUITE = [str(Path(__file__).with_name(name)) for name in ("test_executor.py", "test_crashes.py")]
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_every_behaviour_holds_for_an_ordinary_user(home: Path, has_tun: bool) -
         "PYTHONPATH": ":".join([str(_ROOT), *sorted(packages)]),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    words = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={home}/tmp", str(_SUITE)]
+    words = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={home}/tmp", *_SUITE]
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", _with_tun(home, has_tun), "sh", *words],
         env=environment,
