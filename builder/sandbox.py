@@ -47,7 +47,7 @@ class InnerSandbox:
         return [*words, *self._limited(argv)]
 
     def _files(self) -> list[str]:
-        words = []
+        words = ["--bind", str(self._work / "tmp"), "/tmp"]  # noqa: S108 - inside the sandbox; first, for what lies in it
         for path in self._sees:
             words += ["--ro-bind", path, path]
         for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
@@ -56,7 +56,7 @@ class InnerSandbox:
                 words += ["--symlink", str(link.readlink()), str(link)]
         for name in _VISIBLE:
             words += ["--bind", str(self._work / name), str(self._work / name)]
-        return [*words, "--bind", str(self._work / "tmp"), "/tmp"]  # noqa: S108 - inside the sandbox
+        return words
 
     def _limited(self, argv: Sequence[str]) -> list[str]:
         """Without a control group, count processes in this user namespace: the innermost one, so only ours."""

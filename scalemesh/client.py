@@ -97,17 +97,17 @@ class Client:
     ) -> Iterator[Json]:
         """Each line of the log numbered above *after*, as it comes, and at the end ``{"end": …}``.
 
-        A connection that breaks is made again, and the log goes on where it was; *on_break* is told.
+        A connection that breaks is made again, and the log goes on where it was; *on_break* is told once.
 
         Raises:
             UnreachableError: the daemon has been away for AWAY_S.
             ScaleMeshError: what it answered.
         """
-        answered_at, pause = time.monotonic(), RETRY_S[0]
+        answered_at, pause, is_told = time.monotonic(), RETRY_S[0], False
         while True:
             try:
                 for row in self._rows(deployment, after):
-                    answered_at, pause = time.monotonic(), RETRY_S[0]
+                    answered_at, pause, is_told = time.monotonic(), RETRY_S[0], False
                     yield row
                     if "end" in row:
                         return
@@ -117,7 +117,9 @@ class Client:
                 if time.monotonic() - answered_at > AWAY_S:
                     raise
                 why = error.why or error.what
-            on_break(why)
+            if not is_told:
+                on_break(why)
+            is_told = True
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
 

@@ -33,8 +33,7 @@ def list_deployments(ctx: click.Context, /, *, project: str | None, limit: int, 
     if as_json:
         show_json(found)
         return
-    heads = ["ID", "PROJECT", "STATE", "ENVIRONMENT", "BRANCH", "CREATED", "URL"]
-    table(heads, [_row(one) for one in found])
+    table(["ID", "PROJECT", "STATE", "FOR", "BRANCH", "CREATED (UTC)"], [_row(one) for one in found])
 
 
 @deployment.command()

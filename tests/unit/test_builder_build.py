@@ -314,7 +314,8 @@ async def test_a_lock_file_that_does_not_fit_is_shown_plainly(tmp_path: Path) ->
 async def test_inside_the_real_sandbox_neither_token_nor_spool_is_in_reach(tmp_path: Path, var_tmp: Path) -> None:
     command = (
         "mkdir o; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' > o/seen; "
-        "ls -la ../spool ../.. > o/ls 2>&1; (setsid sh -c 'while :; do date +%N > o/date; sleep 0.001; done' &); (setsid sleep 31415 &); true"
+        "ls -la ../spool ../.. > o/ls 2>&1; "
+        "(setsid sh -c 'while :; do date +%N > o/date; done' &); (setsid sleep 31415 &); true"
     )
     sandbox = {
         "SCALEMESH_SANDBOX": "bwrap",

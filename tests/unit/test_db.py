@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import re
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ STATEMENTS = [
 
 
 @pytest.fixture
-async def database(tmp_path: Path):  # type: ignore[no-untyped-def]
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
     async with open_database(tmp_path / "x.db") as opened:
         yield opened
 

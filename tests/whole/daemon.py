@@ -134,14 +134,14 @@ class RunningDaemon:
         path = self.home / "daemon.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def processes(self, *marks: str) -> dict[int, str]:
-        """Processes of this daemon's jobs, or with one of *marks* in their words or the name of their control group.
+    def processes(self, deployment: str = "") -> dict[int, str]:
+        """Processes of this daemon's jobs, or of one deployment's; each with its words.
 
         Whatever runs in a sandbox, or helps one, sees the mount of its job's folder.
         """
-        jobs = "/".join(self.data.parts[-3:]) + "/jobs/"
+        jobs = "/".join(self.data.parts[-3:]) + f"/jobs/{deployment}"
         own = {os.getpid(), *([self.process.pid] if self.process else [])}
-        return dict(_processes_with({jobs, *marks}, own))
+        return dict(_processes_with({jobs, f"-{deployment}"} if deployment else {jobs}, own))
 
     def temporary_files(self) -> list[str]:
         """Files that nobody needs any more once all deployments have come to their end."""

@@ -217,9 +217,7 @@ async def followed(daemon: RunningDaemon, deployment: str, follow: Any) -> list[
     return rows
 
 
-async def follow_stream(
-    daemon: RunningDaemon, deployment: str, after: int, cut_at: int | None
-) -> list[dict[str, Any]]:
+async def follow_stream(daemon: RunningDaemon, deployment: str, after: int, cut_at: int | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     url = f"http://x/api/v1/deployments/{deployment}/logs?follow=1&after={after}"
     async with daemon.session() as session, session.get(url) as answer:
@@ -231,9 +229,7 @@ async def follow_stream(
     return rows
 
 
-async def follow_socket(
-    daemon: RunningDaemon, deployment: str, after: int, cut_at: int | None
-) -> list[dict[str, Any]]:
+async def follow_socket(daemon: RunningDaemon, deployment: str, after: int, cut_at: int | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     url = f"http://x/api/v1/deployments/{deployment}/live?after={after}"
     async with daemon.session() as session, session.ws_connect(url) as socket:

@@ -40,12 +40,17 @@ ENDS: Final = [
         r"256 MiB.*peak was \d+ MiB.*[Rr]aise",
     ),
     ("writes-a-huge-file", "mkdir out; head -c 300M /dev/zero >out/index.html", "disk_full", "[Rr]aise"),
-    ("writes-many-large-files", "mkdir out; for n in $(seq 90); do head -c 1M /dev/zero >out/$n; done", "disk_full", "MB"),
+    (
+        "writes-many-large-files",
+        "mkdir out; for n in $(seq 90); do head -c 1M /dev/zero >out/$n; done",
+        "disk_full",
+        "64 MiB|67 MB",
+    ),
     ("publishes-too-much", "mkdir out; head -c 9M /dev/zero >out/index.html", "output_too_large", r"9\.4 MB.*8\.4 MB"),
     ("publishes-too-many", "mkdir out; for n in $(seq 600); do echo >out/$n; done", "too_many_files", "600 files.*500"),
     (
         "makes-files-without-end",
-        f"mkdir out; exec {PYTHON} -c 'for n in range(1000000): open(f\"out/{{n}}\", \"w\")'",
+        f'mkdir out; exec {PYTHON} -c \'for n in range(1000000): open(f"out/{{n}}", "w")\'',
         "disk_full|too_many_files",
         "files|disk",
     ),
@@ -110,7 +115,7 @@ async def test_a_flood_of_100_mb_is_cut_in_the_middle_and_harms_nobody(target: T
     flood = "yes 'one line of a flood, about fifty characters long' | head -c 100M"
     async with asyncio.timeout(60), attention(target) as seen:
         found = await target.daemon.until(
-            await target.run(f"echo first; {flood}; echo last; {HELLO}", "floods"), "ready"
+            await target.run(f"echo first; {flood}; echo; echo last; {HELLO}", "floods"), "ready"
         )
         lines = await target.daemon.lines(found["id"])
     texts = [line["text"] for line in lines]
@@ -166,7 +171,9 @@ async def test_what_is_planted_in_the_repository_is_never_run(
 
 
 @pytest.mark.parametrize("has_sandbox", [True, False], ids=["sandbox", "no sandbox"])
-async def test_nothing_of_a_build_lives_to_swap_its_output(target: Target, unguarded: Target, has_sandbox: bool) -> None:
+async def test_nothing_of_a_build_lives_to_swap_its_output(
+    target: Target, unguarded: Target, has_sandbox: bool
+) -> None:
     swap = f"""
         import os, signal
         for number in range(1, 65):
@@ -181,7 +188,7 @@ async def test_nothing_of_a_build_lives_to_swap_its_output(target: Target, ungua
     found = await chosen.daemon.until(await chosen.run(script, "swaps", **{"swap.py": program}), "ready")
     status, body, _ = await chosen.daemon.visit(host_of(found), "/a.txt")
     assert (status, body) == (200, "fine") or status == 404, (status, body)
-    assert not chosen.daemon.processes(found["id"])
+    await chosen.daemon.eventually(lambda: not chosen.daemon.processes(found["id"]))
 
 
 async def test_links_out_of_the_output_and_what_is_no_file_are_left_out(target: Target) -> None:

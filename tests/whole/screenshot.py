@@ -1,0 +1,67 @@
+"""Makes docs/images/dashboard.png and deployment.png: real projects, really built. Run: python -m tests.whole.screenshot."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from playwright.async_api import Browser, expect
+
+from tests.whole.browser import open_browser, signed_in
+from tests.whole.daemon import RunningDaemon, git, repository, running_daemon
+
+ROOT: Final = Path(__file__).parents[2]
+IMAGES: Final = ROOT / "docs" / "images"
+HELLO: Final = {
+    str(path.relative_to(ROOT / "examples" / "hello")): path.read_bytes()
+    for path in sorted((ROOT / "examples" / "hello").rglob("*"))
+    if path.is_file() and "node_modules" not in path.parts
+}
+PAGE: Final = {"index.html": "<!doctype html><title>Demo</title><h1>Demo</h1>"}
+BROKEN: Final = {
+    "index.html": "x",
+    "vercel.json": '{"buildCommand": "echo Cannot find ./menu.js; exit 1", "outputDirectory": "."}',
+}
+SIZE: Final = {"width": 1280, "height": 860}
+
+
+async def main() -> None:
+    """Build some sites, look at them, and keep two pictures."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="demo-") as home:
+        bundle = os.environ.get("NODE_EXTRA_CA_CERTS", "")
+        async with running_daemon(Path(home), builds=f'ca_bundle = "{bundle}"') as daemon, open_browser() as browser:
+            shown = await deploy(daemon, "hello", HELLO, "Draw the mesh from the commit's own hash", "ready")
+            await deploy(daemon, "handbook", PAGE, "Add the chapter on backups", "ready")
+            await deploy(daemon, "garden", PAGE, "First light", "ready")
+            await deploy(daemon, "garden", BROKEN, "Move the menu into a file of its own", "failed")
+            await deploy(daemon, "release-notes", PAGE, "Notes for version 2.4", "ready")
+            await deploy(daemon, "talks", PAGE, "Slides: what a static site needs", "ready")
+            await take(browser, daemon, "/", "dashboard")
+            await take(browser, daemon, f"/deployments/{shown}", "deployment")
+
+
+async def deploy(daemon: RunningDaemon, name: str, files: Mapping[str, str | bytes], message: str, state: str) -> str:
+    """Commit *files* under *message*, deploy them, wait for *state*; the deployment's id."""
+    url, work = repository(daemon.home, name, files), daemon.home / "work" / name
+    git("-C", str(work), "commit", "-q", "--amend", "-m", message)
+    git("-C", str(work), "push", "-q", "--force", "origin", "main")
+    deployment = await daemon.deploy(url)
+    await daemon.until(deployment, state, within_s=120)
+    return deployment
+
+
+async def take(browser: Browser, daemon: RunningDaemon, path: str, name: str) -> None:
+    context = await signed_in(browser, daemon, viewport=SIZE, device_scale_factor=2)
+    page = await context.new_page()
+    await page.goto(path)
+    if path != "/":
+        await expect(page.locator("#log .line").first).to_be_visible()
+    await page.screenshot(path=IMAGES / f"{name}.png")
+    await context.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
