@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from scalemesh.cli.deploy import failed, follow
-from scalemesh.cli.output import facts, json_option, say, show_json, table
+from scalemesh.cli.output import facts, json_option, minute, say, show_json, table
 from scalemesh.cli.server import client, place_options
 from scalemesh.client import Client, part
 from scalemesh.errors import ConflictError
@@ -33,7 +33,7 @@ def list_deployments(ctx: click.Context, /, *, project: str | None, limit: int, 
     if as_json:
         show_json(found)
         return
-    table(["ID", "PROJECT", "STATE", "FOR", "BRANCH", "CREATED (UTC)"], [_row(one) for one in found])
+    table(["ID", "PROJECT", "STATE", "BRANCH", "CREATED (UTC)"], [_row(one) for one in found])
 
 
 @deployment.command()
@@ -135,8 +135,8 @@ def _unfinished(talk: Client) -> Iterator[dict[str, Any]]:
 
 
 def _row(one: dict[str, Any]) -> list[object]:
-    names = ("id", "project", "state", "environment", "branch", "created_at", "url")
-    return [one[name] for name in names]
+    state = "live" if one["is_live"] else one["state"]
+    return [one["id"], one["project"], state, one["branch"], minute(one["created_at"])]
 
 
 def _path(deployment_id: str) -> str:

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from scalemesh.cli.output import examples, json_option, say, show_json, table
+from scalemesh.cli.output import examples, json_option, minute, say, show_json, table
 from scalemesh.cli.server import client, place_options
 from scalemesh.client import part
 
@@ -32,7 +32,7 @@ def list_variables(ctx: click.Context, /, *, project: str, as_json: bool) -> Non
     if as_json:
         show_json(found)
         return
-    table(["NAME", "ENVIRONMENT", "CHANGED"], [[one["name"], one["environment"], one["updated_at"]] for one in found])
+    table(["NAME", "ENVIRONMENT", "CHANGED (UTC)"], [_row(one) for one in found])
 
 
 @env.command("set", epilog=examples("scalemesh env set shop API_KEY < key.txt"))
@@ -62,6 +62,10 @@ def unset_variable(ctx: click.Context, /, *, project: str, name: str, environmen
     query = {"environment": environment} if environment else {}
     client(ctx).delete(f"/api/v1/projects/{part(project)}/env/{part(name)}", **query)
     say(f"{name} is removed")
+
+
+def _row(one: dict[str, str]) -> list[str]:
+    return [one["name"], one["environment"], minute(one["updated_at"])]
 
 
 def _value(name: str) -> str:

@@ -21,7 +21,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 FAILED: Final = 1
 UNREACHABLE: Final = 3
 NOT_ALLOWED: Final = 4
-STATE_COLOURS: Final = {"ready": "green", "failed": "red", "building": "cyan", "publishing": "cyan", "queued": "yellow"}
+STATE_COLOURS: Final = {
+    "live": "bold green",
+    "ready": "green",
+    "failed": "red",
+    "building": "cyan",
+    "publishing": "cyan",
+    "queued": "yellow",
+}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -77,11 +84,16 @@ def _drawn(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     drawn = Table(box=None, pad_edge=False, header_style="dim")
-    for head in heads:
-        drawn.add_column(head, overflow="fold")
+    for column, head in enumerate(heads):
+        drawn.add_column(head, overflow="fold", no_wrap=column == 0)  # an id or a name, to be copied
     for row in rows:
         drawn.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
     Console().print(drawn)
+
+
+def minute(at: str) -> str:
+    """A time of the API, for a table: date, hour and minute."""
+    return at[:16].replace("T", " ")
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> None:

@@ -2,7 +2,7 @@
 
 import click
 
-from scalemesh.cli.output import examples, json_option, say, show_json, table
+from scalemesh.cli.output import examples, json_option, minute, say, show_json, table
 from scalemesh.cli.server import client, place_options
 from scalemesh.client import part
 
@@ -37,7 +37,7 @@ def list_tokens(ctx: click.Context, /, *, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    table(["ID", "NAME", "CREATED"], [[one["id"], one["name"], one["created_at"]] for one in found])
+    table(["ID", "NAME", "CREATED (UTC)"], [[one["id"], one["name"], minute(one["created_at"])] for one in found])
 
 
 @token.command()

@@ -149,6 +149,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
         return  # a visit of a site, which passed by our middlewares
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers["Server"] = "Scale Mesh"  # not which versions of what
     response.headers["X-Request-Id"] = request[REQUEST_ID]
     request[BEGUN] = response
 

@@ -50,7 +50,7 @@ class GitHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(rest)
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 - the base class calls it so
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
         """Say nothing: nobody reads it."""

@@ -1,4 +1,4 @@
-"""Makes docs/images/dashboard.png and deployment.png: real projects, really built. Run: python -m tests.whole.screenshot."""
+"""Makes docs/images/dashboard.png and deployment.png of real builds: python -m tests.whole.screenshot."""
 
 import asyncio
 import os
@@ -24,7 +24,6 @@ BROKEN: Final = {
     "index.html": "x",
     "vercel.json": '{"buildCommand": "echo Cannot find ./menu.js; exit 1", "outputDirectory": "."}',
 }
-SIZE: Final = {"width": 1280, "height": 860}
 
 
 async def main() -> None:
@@ -39,8 +38,9 @@ async def main() -> None:
             await deploy(daemon, "garden", BROKEN, "Move the menu into a file of its own", "failed")
             await deploy(daemon, "release-notes", PAGE, "Notes for version 2.4", "ready")
             await deploy(daemon, "talks", PAGE, "Slides: what a static site needs", "ready")
-            await take(browser, daemon, "/", "dashboard")
-            await take(browser, daemon, f"/deployments/{shown}", "deployment")
+            await deploy(daemon, "weather-map", PAGE, "Colours that everybody can tell apart", "ready")
+            await take(browser, daemon, "/", "dashboard", height=490)
+            await take(browser, daemon, f"/deployments/{shown}", "deployment", height=900)
 
 
 async def deploy(daemon: RunningDaemon, name: str, files: Mapping[str, str | bytes], message: str, state: str) -> str:
@@ -53,12 +53,17 @@ async def deploy(daemon: RunningDaemon, name: str, files: Mapping[str, str | byt
     return deployment
 
 
-async def take(browser: Browser, daemon: RunningDaemon, path: str, name: str) -> None:
-    context = await signed_in(browser, daemon, viewport=SIZE, device_scale_factor=2)
+async def take(browser: Browser, daemon: RunningDaemon, path: str, name: str, *, height: int) -> None:
+    size = {"width": 1280, "height": height}
+    context = await signed_in(browser, daemon, viewport=size, device_scale_factor=2)
     page = await context.new_page()
     await page.goto(path)
     if path != "/":
-        await expect(page.locator("#log .line").first).to_be_visible()
+        await expect(page.locator("#log .line").last).to_contain_text("Ready")
+        await page.locator("#log").hover()
+        await page.mouse.wheel(0, 10_000)
+        await expect(page.locator("#log .line").last).to_be_in_viewport()
+        await page.mouse.move(0, 0)
     await page.screenshot(path=IMAGES / f"{name}.png")
     await context.close()
 

@@ -151,3 +151,4 @@ async def test_every_answer_carries_the_headers_that_protect_pages(host: Control
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cache-Control"] == "no-store"
         assert len(headers["X-Request-Id"]) == 16
+        assert headers["Server"] == "Scale Mesh"

@@ -6,18 +6,23 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.contracts.executor.ordinary import python_for_everybody, python_path
 from tests.whole.outside_world import ALLOWED, FORBIDDEN, OWN, open_world
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: run as root"),
     pytest.mark.timeout(120),
 ]
+ROOT = Path(__file__).resolve().parents[2]
+UID = 61234
+WHO = pytest.mark.parametrize("who", ["root", "user"])
 NETWORKS = [
     pytest.param(kind, marks=pytest.mark.skipif(kind != "proxy" and shutil.which(kind) is None, reason=f"no {kind}"))
     for kind in ("slirp4netns", "pasta", "proxy")
@@ -32,25 +37,36 @@ def world() -> Iterator[str]:
 
 
 @pytest.fixture
-def attack(world: str, tmp_path: Path) -> Attack:
+def place() -> Iterator[Path]:
+    """A folder that an ordinary user can reach: pytest's are behind closed doors."""
+    folder = Path(tempfile.mkdtemp(prefix="scalemesh-attack-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def attack(world: str, place: Path) -> Attack:
     """Runs a program as a build's user command on the machine in *world*; returns what it printed."""
-    resolver = tmp_path / "resolv.conf"
-    resolver.write_text("nameserver 10.9.8.7\n")
+    (place / "resolv.conf").write_text("nameserver 10.9.8.7\n")
     count = iter(range(100))
 
-    def run(program: str, network: str = "proxy", sandbox: str = "bwrap") -> Any:
-        place = tmp_path / str(next(count))
-        place.mkdir()
-        mount = f'mount --bind {resolver} /etc/resolv.conf; exec "$@"'
+    def run(program: str, network: str = "proxy", sandbox: str = "bwrap", who: str = "root") -> Any:
+        folder = place / str(next(count))
+        folder.mkdir()
+        words = [sys.executable]
+        if who == "user":
+            os.chown(folder, UID, UID)
+            python = python_for_everybody() or pytest.skip("no Python that an ordinary user can start")
+            words = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", python]
+        words += ["-m", "tests.whole.attacker", str(folder), network, sandbox, program]
         done = subprocess.run(
-            [
-                *("nsenter", f"--net=/run/netns/{world}", "unshare", "--mount", "sh", "-ec", mount, "sh"),
-                *(sys.executable, "-m", "tests.whole.attacker", str(place), network, sandbox, program),
-            ],
+            ["nsenter", f"--net=/run/netns/{world}", "unshare", "--mount", "sh", "-ec", machine(folder), "sh", *words],
             check=False,
             capture_output=True,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin", "PYTHONPATH": python_path()},
         )
         try:
             return json.loads(done.stdout)
@@ -58,6 +74,18 @@ def attack(world: str, tmp_path: Path) -> Attack:
             pytest.fail(done.stdout + done.stderr)
 
     return run
+
+
+def machine(folder: Path) -> str:
+    """Shell that gives the machine its resolver and a /dev/net/tun for everybody, and then does what it is told."""
+    return f"""
+        mount --bind {folder.parent}/resolv.conf /etc/resolv.conf
+        mkdir {folder}/dev
+        mount -t tmpfs none {folder}/dev
+        mknod -m 0666 {folder}/dev/tun c 10 200
+        mount --bind {folder}/dev/tun /dev/net/tun
+        exec "$@"
+    """
 
 
 def asking(hosts: tuple[str, ...]) -> str:
@@ -73,7 +101,7 @@ def test_without_the_sandbox_every_address_can_be_reached(attack: Attack) -> Non
 def test_a_build_reaches_the_outside_and_nothing_of_the_machine_or_its_neighbours(attack: Attack, network: str) -> None:
     mapped = ("::ffff:10.0.0.1", "::ffff:169.254.169.254", "0.0.0.0", "::")
     aliases = ("10.0.2.2", "10.0.2.3", "10.0.2.4")
-    assert attack(asking((*FORBIDDEN, *OWN, *mapped, *aliases, ALLOWED)), network) == [ALLOWED]
+    assert attack(asking((*FORBIDDEN, *OWN, *mapped, *aliases, ALLOWED)), network, who=who) == [ALLOWED]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -117,16 +145,17 @@ def thefts(others: str, work: str, sockets: str) -> str:
 
 
 @pytest.mark.usefixtures("bystander")
-def test_without_the_sandbox_everything_can_be_taken(attack: Attack, tmp_path: Path) -> None:
-    work = f"{tmp_path}/0/jobs/dpl_one/work"
-    found = attack(thefts(f"{tmp_path}/0/jobs", work, f"{tmp_path}/0/sockets"), sandbox="off")
+def test_without_the_sandbox_everything_can_be_taken(attack: Attack, place: Path) -> None:
+    work = f"{place}/0/jobs/dpl_one/work"
+    found = attack(thefts(f"{place}/0/jobs", work, f"{place}/0/sockets"), sandbox="off")
     assert all(found.values()), found
 
 
 @pytest.mark.usefixtures("bystander")
+@WHO
 @pytest.mark.parametrize("network", NETWORKS)
-def test_in_the_sandbox_nothing_can_be_taken(attack: Attack, network: str, tmp_path: Path) -> None:
-    found = attack(thefts(f"{tmp_path}/0/jobs", "/work", "/run/scalemesh*"), network)
+def test_in_the_sandbox_nothing_can_be_taken(attack: Attack, network: str, who: str, place: Path) -> None:
+    found = attack(thefts(f"{place}/0/jobs", "/work", "/run/scalemesh*"), network, who=who)
     assert not any(found.values()), found
 
 

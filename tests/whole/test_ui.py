@@ -206,6 +206,26 @@ async def test_a_form_of_another_site_is_refused_with_a_page(daemon: RunningDaem
     assert (await daemon.call("GET", "/projects"))["projects"] == []
 
 
+async def test_static_files_are_cached_for_ever_under_their_hash(daemon: RunningDaemon, browser: Browser) -> None:
+    context = await signed_in(browser, daemon)
+    page = await context.new_page()
+    await page.goto("/")
+    style = str(await page.locator("link[rel=stylesheet]").get_attribute("href"))
+    answer = await context.request.get(style)
+    assert (answer.status, answer.headers["cache-control"]) == (200, "public, max-age=31536000, immutable")
+    for wrong in (style.replace("style.css", "none.css"), "/static/000000000000/style.css", "/static/../pages.py"):
+        assert (await context.request.get(wrong)).status == 404
+
+
+async def test_nobody_signed_in_sees_nothing(daemon: RunningDaemon, browser: Browser) -> None:
+    await daemon.call("POST", "/projects", {"name": "mine"})
+    page = await (await browser.new_context(base_url=f"http://localhost:{daemon.port}")).new_page()
+    for path in ("/", "/new", "/projects/mine", "/projects/mine/settings", "/deployments/dpl_x", "/account"):
+        await page.goto(path)
+        await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        assert "mine" not in (await page.locator("main").inner_text())
+
+
 async def test_the_keyboard_alone_deploys(daemon: RunningDaemon, browser: Browser) -> None:
     url = repository(daemon.home, "keys", {"index.html": "typed"})
     page = await (await signed_in(browser, daemon)).new_page()

@@ -43,6 +43,7 @@ class LocalExecutor:
         self._trash = jobs / ".trash"
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._deleting: set[asyncio.Task[None]] = set()
+        self._proving = asyncio.Lock()
         self._is_proven = False
 
     @classmethod

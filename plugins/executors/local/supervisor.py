@@ -62,6 +62,7 @@ class Supervisor:
         self._group = JobGroup(**spec["cgroup"]) if spec["cgroup"] else None
         self._helper: network.Helper | None = None
         self._child = 0
+        self._exit_code: int | None = None
         self._output = b""
 
     def run(self) -> None:
@@ -180,7 +181,6 @@ class Supervisor:
 
     def _kill(self) -> None:
         """End every process of the job. Orphans become our children, so none can hide."""
-        self._exit_code: int | None = None
         deadline = time.monotonic() + 1.5
         while time.monotonic() < deadline:
             self._reap()
@@ -208,15 +208,10 @@ class Supervisor:
     def _clean_up(self) -> None:
         if self._helper is not None:
             self._helper.close()
-        self._kill_rest()
+        if self._child:
+            self._kill()
         if self._group is not None:
             self._group.remove()
-
-    def _kill_rest(self) -> None:
-        if self._child:
-            code = getattr(self, "_exit_code", None)
-            self._kill()
-            self._exit_code = code
 
 
 def _stop_pipe() -> int:

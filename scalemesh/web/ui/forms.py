@@ -6,10 +6,9 @@ from typing import Final
 
 from aiohttp import web
 
-from scalemesh.errors import InvalidError, ScaleMeshError, TooLargeError
+from scalemesh.errors import InvalidError, ScaleMeshError
 from scalemesh.values import BuildSettings
 
-MAX_FORM_BYTES: Final = 256 * 1024
 MAX_FIELDS: Final = 40
 
 
@@ -47,17 +46,14 @@ class Form:
 
 
 async def read_form(request: web.Request) -> Form:
-    """Return the posted form.
+    """Return the posted form; the application bounds its size.
 
     Raises:
         InvalidError: it is none, or holds files.
-        TooLargeError: more than a person types.
     """
-    if (request.content_length or 0) > MAX_FORM_BYTES:
-        raise TooLargeError("the form is too large", why=f"at most {MAX_FORM_BYTES // 1024} KiB are taken")
     if request.content_type not in ("application/x-www-form-urlencoded", "multipart/form-data"):
         raise InvalidError("that is no form")
-    posted = await request.clone(client_max_size=MAX_FORM_BYTES).post()
+    posted = await request.post()
     if len(posted) > MAX_FIELDS or not all(isinstance(value, str) for value in posted.values()):
         raise InvalidError("that is not the form we showed")
     # Browsers send every line's end as CR LF; a variable's value has the one that was typed.

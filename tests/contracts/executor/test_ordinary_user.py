@@ -3,15 +3,14 @@
 import os
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-_UID = 61234
+from tests.contracts.executor.ordinary import UID, python_for_everybody, python_path
+
 _ROOT = Path(__file__).resolve().parents[3]
 _SUITE = [str(Path(__file__).with_name(name)) for name in ("test_executor.py", "test_crashes.py")]
 
@@ -21,7 +20,7 @@ def home() -> Iterator[Path]:
     """A folder of that user's own, that the user can reach: pytest's are behind closed doors."""
     folder = Path(tempfile.mkdtemp(prefix="scalemesh-user-"))
     folder.chmod(0o755)
-    os.chown(folder, _UID, _UID)
+    os.chown(folder, UID, UID)
     yield folder
     shutil.rmtree(folder)
 
@@ -33,11 +32,10 @@ def test_every_behaviour_holds_for_an_ordinary_user(home: Path, has_tun: bool) -
     python = python_for_everybody()
     if python is None:
         pytest.skip("no Python that an ordinary user can start")
-    packages = {sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]}
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
-        "PYTHONPATH": ":".join([str(_ROOT), *sorted(packages)]),
+        "PYTHONPATH": python_path(),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     words = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={home}/tmp", *_SUITE]
@@ -63,17 +61,5 @@ def _with_tun(home: Path, has_tun: bool) -> str:
         mount -t tmpfs none {home}/dev
         mknod -m {mode} {home}/dev/tun c 10 200
         mount --bind {home}/dev/tun /dev/net/tun
-        exec setpriv --reuid {_UID} --regid {_UID} --clear-groups "$@"
+        exec setpriv --reuid {UID} --regid {UID} --clear-groups "$@"
     """
-
-
-def python_for_everybody() -> str | None:
-    """A Python of our version that does not lie in somebody's home."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    real = str(Path(sys.executable).resolve())
-    twice = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
-    for path in (real, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
-        words = ["setpriv", f"--reuid={_UID}", f"--regid={_UID}", "--clear-groups", path, "-c", twice]
-        if subprocess.run(words, capture_output=True, check=False).returncode == 0:
-            return path
-    return None
