@@ -15,7 +15,7 @@ from builder.masking import Masker
 from builder.protocol import MAX_LINE_BYTES
 
 HOLD_CHARS: Final = 64 * 1024  #: an unfinished line longer than this is shown in parts
-LINE_COST: Final = 64  #: what an empty line counts towards the cap, in bytes
+LINE_COST: Final = 16  #: what an empty line counts towards the cap, in bytes
 TAIL_LINES: Final = 300  #: of the newest lines, kept to explain a failure; npm prints a page of help after its error
 TAIL_SHARE: Final = 6  #: three programs may each use this part of the cap for their tail: half of it in all
 

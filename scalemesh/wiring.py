@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from builder.frameworks import immutable_patterns
@@ -16,7 +17,7 @@ from scalemesh.daemon import Daemon, bound_socket, only_daemon, until_signal
 from scalemesh.db.database import Database, open_database
 from scalemesh.edge.cache import BlobCache, ManifestCache
 from scalemesh.edge.visit import Visits
-from scalemesh.errors import ConfigError
+from scalemesh.errors import ConfigError, ScaleMeshError
 from scalemesh.ports import BlobStore, Checks, Executor, Finding, LogBus, LogStore
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.builds import BuildCalls
@@ -95,7 +96,11 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             admin=make_control_app(services, plugins.all(), trusted=True),
             builds=make_builds_app(services.builds),
             visits=visits(config.serving, services.routes, plugins.store),
-            background=[services.publisher.serve, services.scheduler.serve],
+            background=[
+                services.publisher.serve,
+                services.scheduler.serve,
+                partial(tell_of_builds, plugins.executor),  # a tiny build: sites do not wait for it
+            ],
         )
 
 
@@ -185,29 +190,37 @@ async def check(config: Config) -> list[tuple[str, Finding]]:
     """Open everything and prove each plug-in; (plug point, finding) for each thing looked at."""
     async with AsyncExitStack() as opened:
         await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
-        return await findings(await opened.enter_async_context(open_plugins(config)))
+        return await findings((await opened.enter_async_context(open_plugins(config))).all())
 
 
 async def prove(plugins: Plugins) -> None:
-    """Let every plug-in prove itself.
-
-    An executor that does not work is told and lived with: it refuses builds, and after a reboot the sites must come
-    up all the same.
+    """Let the plug-ins that sites need prove themselves.
 
     Raises:
-        ConfigError: another one does not work.
+        ConfigError: one does not work.
     """
-    for point, finding in await findings(plugins):
-        if finding.ok:
-            continue
-        if point != "executor":
+    points = {point: plugin for point, plugin in plugins.all().items() if point != "executor"}
+    for point, finding in await findings(points):
+        if not finding.ok:
             raise ConfigError(f"{point}: {finding.what}", fix=finding.fix)
-        log.error("builds cannot run: %s", finding.what, extra={"fix": finding.fix})
 
 
-async def findings(plugins: Plugins) -> list[tuple[str, Finding]]:
+async def tell_of_builds(executor: Executor) -> None:
+    """Let the executor prove itself, and say so where builds cannot run.
+
+    It is lived with: such an executor refuses builds, and after a reboot the sites must come up all the same.
+    """
+    try:
+        found = await executor.check()
+    except (ScaleMeshError, OSError) as error:
+        found = [Finding(ok=False, what=str(error))]
+    for finding in found:
+        if not finding.ok:
+            log.error("builds cannot run: %s", finding.what, extra={"fix": finding.fix})
+
+
+async def findings(points: Mapping[str, Checks]) -> list[tuple[str, Finding]]:
     """What each plug-in finds of itself, all looked at at once."""
-    points = plugins.all()
     found: Sequence[Sequence[Finding]] = await asyncio.gather(*(plugin.check() for plugin in points.values()))
     return [(point, finding) for point, each in zip(points, found, strict=True) for finding in each]
 

@@ -9,12 +9,11 @@ from typing import Final
 
 import click
 
-from scalemesh.cli.output import examples, fail
+from scalemesh.cli.output import FAILED, examples, fail
 from scalemesh.cli.server import Place, place_options
 from scalemesh.errors import ScaleMeshError
 
 INTERRUPTED: Final = 130
-BROKEN_PIPE: Final = 141
 
 #: verb -> where it is
 VERBS: Final = {
@@ -103,5 +102,5 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
-        return BROKEN_PIPE
+        return FAILED  # as click has it where the pipe breaks earlier
     return status if isinstance(status, int) else 0

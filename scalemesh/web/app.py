@@ -48,6 +48,7 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+FOLLOWERS: Final = web.AppKey("followers", Followers)
 FORM_BYTES: Final = 256 * 1024  #: of pages; the API reads its bodies itself, each within its own bound
 
 
@@ -93,10 +94,8 @@ def make_control_app(
     app.add_routes(MetricsRoutes(metrics or Metrics(), services.deployer).table())
     app.add_routes(BuildRoutes(services.builds).table())
 
-    async def let_go(_: web.Application) -> None:
-        followers.stop()
-
-    app.on_shutdown.append(let_go)
+    app[FOLLOWERS] = followers
+    app.on_shutdown.append(_let_go)
     return app
 
 
@@ -134,6 +133,10 @@ def _add_pages(app: web.Application, gate: Gate, services: Services) -> None:
         links=services.links,
         now=utc_now,
     )
+
+
+async def _let_go(app: web.Application) -> None:
+    app[FOLLOWERS].stop()
 
 
 def _bare_app() -> web.Application:

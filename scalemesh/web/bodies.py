@@ -18,6 +18,7 @@ T = TypeVar("T")
 SMALL_BYTES: Final = 256 * 1024
 CHUNK_BYTES: Final = 256 * 1024
 STALL_S: Final = 60.0  #: a sender may keep one chunk waiting so long
+WHOLE_S: Final = 120.0  #: a JSON body has to be here after so long
 MAX_PATH_CHARS: Final = 4096
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -126,14 +127,16 @@ def query_number(request: web.Request, name: str, default: int, *, low: int = 0,
 async def _read_bytes(request: web.Request, max_bytes: int) -> bytes:
     if (request.content_length or 0) > max_bytes:
         raise _too_large(max_bytes)
-    parts: list[bytes] = []
-    total = 0
-    async for chunk in read_chunks(request):
-        total += len(chunk)
-        if total > max_bytes:
-            raise _too_large(max_bytes)
-        parts.append(chunk)
-    return b"".join(parts)
+    data = bytearray()
+    try:
+        async with asyncio.timeout(WHOLE_S):
+            async for chunk in read_chunks(request):
+                data += chunk
+                if len(data) > max_bytes:
+                    raise _too_large(max_bytes)
+    except TimeoutError as error:
+        raise UnreachableError(f"the body was not whole after {WHOLE_S:.0f} s") from error
+    return bytes(data)
 
 
 def _too_large(max_bytes: int) -> TooLargeError:

@@ -20,7 +20,7 @@ class Followers:
     def __init__(self, logs: LogPipeline, deployer: Deployer, *, now: Callable[[], datetime]) -> None:
         self._logs, self._deployer, self._now = logs, deployer, now
         self._stopping = asyncio.Event()
-        self._count = 0
+        self.count = 0  #: readers that follow now
 
     def stop(self) -> None:
         """Let every reader go; they come back to the next daemon with what they have."""
@@ -32,7 +32,7 @@ class Followers:
         Raises:
             TooManyError: MAX_FOLLOWERS follow already.
         """
-        if self._count >= MAX_FOLLOWERS:
+        if self.count >= MAX_FOLLOWERS:
             raise TooManyError(f"{MAX_FOLLOWERS} readers follow logs already", fix="read it page by page")
 
     async def follow(self, deployment: DeploymentId, after: int) -> AsyncGenerator[LogBlock | None]:
@@ -40,7 +40,7 @@ class Followers:
 
         Without a block that ``closes``, the end is ours and not the log's: come back with *after*.
         """
-        self._count += 1
+        self.count += 1
         try:
             async with (
                 aclosing(self._logs.follow(deployment, after, self._is_final(deployment))) as blocks,
@@ -49,7 +49,7 @@ class Followers:
                 async for block in beaten:
                     yield block
         finally:
-            self._count -= 1
+            self.count -= 1
 
     async def _with_beats(self, blocks: AsyncGenerator[LogBlock]) -> AsyncGenerator[LogBlock | None]:
         stopped = asyncio.create_task(self._stopping.wait())

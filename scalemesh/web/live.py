@@ -30,7 +30,7 @@ class LiveRoutes:
         self._deployer, self._followers, self._views = deployer, followers, views
 
     def table(self) -> list[web.RouteDef]:
-        return [web.get("/api/v1/deployments/{deployment}/live", self.follow)]
+        return [web.get("/api/v1/deployments/{deployment}/live", self.follow, allow_head=False)]
 
     async def follow(self, request: web.Request) -> web.WebSocketResponse:
         after = query_number(request, "after", 0, high=FAR)

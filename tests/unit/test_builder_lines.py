@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.cleaning import clean, is_clean
-from builder.lines import Assembler, Line, Log, fitting
+from builder.lines import LINE_COST, Assembler, Line, Log, fitting
 from builder.masking import MASK, Masker
 from builder.protocol import MAX_LINE_BYTES
 
@@ -161,7 +161,7 @@ def test_strange_floods_are_bounded_too(data: bytes) -> None:
     for _ in range(300):
         output.feed("out", data)
     output.close()
-    assert sum(len(text.encode()) + 64 for text in kept.texts) < 1_400_000
+    assert sum(len(text.encode()) + LINE_COST for text in kept.texts) < 1_100_000
 
 
 @given(st.integers(0, 3000), st.integers(1000, 5000))

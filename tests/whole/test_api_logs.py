@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,15 @@ import pytest
 from aiohttp import WSMsgType
 
 from scalemesh.values import DeploymentId, State
-from scalemesh.web import follow
+from scalemesh.web import follow, live
+from scalemesh.web.api import logs
+from scalemesh.web.app import FOLLOWERS
 from tests.whole.control_host import ControlHost, open_control_host
+
+UPGRADE = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 
 
 @pytest.fixture
@@ -121,6 +129,40 @@ async def test_a_daemon_that_stops_lets_readers_go_without_an_end(host: ControlH
             assert "end" not in json.loads(message.data)
         assert b'"end"' not in await answer.content.read()
     assert socket.close_code == 1001
+
+
+@pytest.mark.parametrize("way", ["logs?follow=1", "live"])
+async def test_a_reader_who_takes_nothing_is_let_go(
+    host: ControlHost, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Nothing piles up for him in memory: his connection is cut, and the log store still has it all."""
+    monkeypatch.setattr(live, "STALL_S", 0.2)
+    monkeypatch.setattr(logs, "STALL_S", 0.2)
+    deployment = DeploymentId(await host.deploy())
+    for _ in range(12):
+        await host.life.services.logs.write(deployment, "build", "\n".join(["x" * 16_000] * 100))
+    reader, writer = await asyncio.open_connection(host.anybody.host, host.anybody.port, limit=1 << 16)
+    token = (await host.token())["Authorization"]
+    head = f"GET /api/v1/deployments/{deployment}/{way} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n"
+    writer.write((head + (UPGRADE if way == "live" else "") + "\r\n").encode())
+    async with asyncio.timeout(20):
+        assert await reader.readline() in (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 101 Switching Protocols\r\n")
+        while host.app[FOLLOWERS].count != 1:
+            await asyncio.sleep(0.005)
+        while host.app[FOLLOWERS].count != 0:  # without anything being read
+            await asyncio.sleep(0.005)
+    taken = len(await drained(reader))
+    assert taken < 12 * 100 * 16_000
+    writer.close()
+
+
+async def drained(reader: asyncio.StreamReader) -> bytes:
+    """What is still in the pipe of a connection that was cut."""
+    data = b""
+    with suppress(ConnectionError):
+        while chunk := await reader.read(1 << 20):
+            data += chunk
+    return data
 
 
 async def test_search_finds_lines_whatever_their_letter_case(host: ControlHost) -> None:

@@ -97,8 +97,11 @@ def test_without_the_sandbox_every_address_can_be_reached(attack: Attack) -> Non
     assert attack(asking(everywhere), sandbox="off") == list(everywhere)
 
 
+@WHO
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_build_reaches_the_outside_and_nothing_of_the_machine_or_its_neighbours(attack: Attack, network: str) -> None:
+def test_a_build_reaches_the_outside_and_nothing_of_the_machine_or_its_neighbours(
+    attack: Attack, network: str, who: str
+) -> None:
     mapped = ("::ffff:10.0.0.1", "::ffff:169.254.169.254", "0.0.0.0", "::")
     aliases = ("10.0.2.2", "10.0.2.3", "10.0.2.4")
     assert attack(asking((*FORBIDDEN, *OWN, *mapped, *aliases, ALLOWED)), network, who=who) == [ALLOWED]

@@ -16,6 +16,11 @@ pytestmark = [
 ]
 HOSTILE = "<img src=x onerror=document.title='taken'>"
 FAILS = {"buildCommand": f'echo "{HOSTILE}"; echo it is broken; exit 7', "outputDirectory": "public"}
+CODES = [*range(30, 38), *range(90, 98), *range(40, 48), *range(100, 108), 2, 7, "2;41", "34;41", "7;33"]
+PAINTS = {
+    "buildCommand": "; ".join([*(f"printf '\\033[{code}mcolour {code}\\033[0m\\n'" for code in CODES), "exit 7"]),
+    "outputDirectory": "public",
+}
 READY = ".badge.ready"
 
 
@@ -278,7 +283,7 @@ async def tab_to(page: Page, name: str) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_every_page_fits_a_phone_and_can_be_read(daemon: RunningDaemon, browser: Browser, theme: str) -> None:
     name = "a-long-name-for-an-uncommonly-wide-site"
-    url = repository(daemon.home, name, {"public/index.html": "x", "vercel.json": json.dumps(FAILS)})
+    url = repository(daemon.home, name, {"public/index.html": "x", "vercel.json": json.dumps(PAINTS)})
     deployment = await daemon.deploy(url)
     context = await signed_in(browser, daemon, viewport={"width": 360, "height": 740}, color_scheme=theme)
     page = await context.new_page()
@@ -290,6 +295,9 @@ async def test_every_page_fits_a_phone_and_can_be_read(daemon: RunningDaemon, br
         await page.goto(path)
         assert await sideways_px(page) == 0, path
         assert await page.evaluate(FAINT) == [], path
+    await page.goto(f"/deployments/{deployment}")
+    await expect(page.locator("#log .line span span")).to_have_count(len(CODES))
+    assert await page.evaluate(FAINT) == []
     assert complaints == []
 
 

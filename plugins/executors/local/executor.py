@@ -125,6 +125,10 @@ class LocalExecutor:
 
     async def check(self) -> Sequence[Finding]:
         """Run a tiny job in the sandbox and tell what it saw."""
+        async with self._proving:
+            return await self._look()
+
+    async def _look(self) -> Sequence[Finding]:
         if self._machine.lacks or self._config.sandbox == "off":
             return findings.tell(self._config, self._machine, None)
         seen, failure = await self._probe()
@@ -160,15 +164,20 @@ class LocalExecutor:
 
     async def _prove(self) -> None:
         """Raise RefusedError unless a job was seen to run in the sandbox as it should."""
-        if self._is_proven or self._config.sandbox == "off":
+        if not self._needs_proof():
             return
-        bad = [finding for finding in await self.check() if not finding.ok]
+        async with self._proving:  # the check of the daemon's start may be under way: what it finds will do
+            found = await self._look() if self._needs_proof() else []
+        bad = [finding for finding in found if not finding.ok]
         if bad:
             raise RefusedError(
                 "builds are refused: the sandbox cannot be had on this machine",
                 why="; ".join(finding.what for finding in bad),
                 fix="; ".join(finding.fix for finding in bad if finding.fix),
             )
+
+    def _needs_proof(self) -> bool:
+        return not self._is_proven and self._config.sandbox != "off"
 
     def _refuse_unreachable_socket(self, socket: str) -> None:
         """As root, the build's user must be able to call the daemon."""
@@ -250,6 +259,10 @@ class LocalExecutor:
         for folder in self._folders():
             if folder.job() is None and (held := folder.lock()) is not None:
                 self._forget(folder)
+                os.close(held)
+        for path in self._jobs.glob(f"{findings.PROBE_NAME}*"):
+            if (held := JobFolder(path).lock()) is not None:
+                self._forget(JobFolder(path))
                 os.close(held)
         if not await self.running():
             await asyncio.to_thread(forget_others, builders, self._describer.code)

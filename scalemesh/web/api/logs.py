@@ -29,7 +29,7 @@ class LogRoutes:
 
     def table(self) -> list[web.RouteDef]:
         one = "/api/v1/deployments/{deployment}/logs"
-        return [web.get(one, self.show), web.get(f"{one}/search", self.search)]
+        return [web.get(one, self.show, allow_head=False), web.get(f"{one}/search", self.search)]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Lines numbered above ``?after=``, up to ``?limit=``; with ``?follow=1`` or as NDJSON, all that come."""
