@@ -40,11 +40,12 @@ class Daemon:
         admin: web.Application,
         builds: web.Application,
         visits: Visits,
+        visited: Callable[[int, int], None],
         background: Sequence[Callable[[], Awaitable[None]]],
     ) -> None:
         """*public* is bound but does not listen yet; *load* runs before anything does."""
         self._config, self._public, self._load, self._background = config, public, load, background
-        control.middlewares.insert(0, by_host(config.hosts.control, visits))
+        control.middlewares.insert(0, by_host(config.hosts.control, visits, visited))
         admin.middlewares.insert(0, same_user)
         self._control, self._admin, self._builds = control, admin, builds
         self.port: int = public.getsockname()[1]
@@ -114,14 +115,19 @@ def bound_socket(listen: Listen) -> Iterator[socket.socket]:
         yield sock
 
 
-def by_host(control: str, visits: Visits) -> Middleware:
-    """The control host's requests go on to their handler, all others are visits of sites."""
+def by_host(control: str, visits: Visits, visited: Callable[[int, int], None]) -> Middleware:
+    """The control host's requests go on to their handler, all others are visits of sites.
+
+    *visited* is told the status and the length of the body in bytes of each visit's answer.
+    """
 
     @web.middleware
     async def choose(request: web.Request, handler: Handler) -> web.StreamResponse:
         if normal_host(request.headers.get("Host", "")) == control:
             return await handler(request)
-        return await visits.answer(request)
+        answer = await visits.answer(request)
+        visited(answer.status, 0 if request.method == "HEAD" else answer.content_length or 0)
+        return answer
 
     return choose
 

@@ -159,6 +159,7 @@ class Deployment:
     message: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    is_cleaned: bool = False  #: its end is complete: uploads dropped, last words said, log closed
 
     @property
     def is_final(self) -> bool:

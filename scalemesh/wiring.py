@@ -37,6 +37,7 @@ from scalemesh.services.scheduler import Scheduler
 from scalemesh.services.uploads import Uploads
 from scalemesh.services.vault import BuildTokens, Vault, load_key
 from scalemesh.web.app import make_builds_app, make_control_app
+from scalemesh.web.metrics import Metrics
 
 log = logging.getLogger(__name__)
 DAY_S: Final = 24 * 3600
@@ -87,15 +88,17 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
         database = await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
         plugins = await opened.enter_async_context(open_plugins(config))
         await prove(plugins)
-        services = assemble(config, database, plugins, public.getsockname()[1])
+        metrics = Metrics()
+        services = assemble(config, database, plugins, public.getsockname()[1], counted=metrics.log_lines)
         yield Daemon(
             config,
             public,
             load=services.ledger.load,
-            control=make_control_app(services, plugins.all(), trusted=False),
-            admin=make_control_app(services, plugins.all(), trusted=True),
+            control=make_control_app(services, plugins.all(), metrics, trusted=False),
+            admin=make_control_app(services, plugins.all(), metrics, trusted=True),
             builds=make_builds_app(services.builds),
             visits=visits(config.serving, services.routes, plugins.store),
+            visited=metrics.visit,
             background=[
                 services.publisher.serve,
                 services.scheduler.serve,
@@ -131,14 +134,21 @@ class Services:
     uploads: Uploads
 
 
-def assemble(config: Config, database: Database, plugins: Plugins, port: int) -> Services:
+def assemble(
+    config: Config,
+    database: Database,
+    plugins: Plugins,
+    port: int,
+    *,
+    counted: Callable[[int], None] = lambda _lines: None,
+) -> Services:
     """Join the rules; nothing starts to run by it."""
     now, base, builds, limits = utc_now, config.hosts.base, config.builds, config.builds.limits()
     key = load_key(config.data_dir / "key")
     vault, tokens = Vault(key), BuildTokens(key, lifetime_s=builds.time_limit_s + DAY_S)
     memory_bytes, links, routes = memory_for_builds(config), Links(config.hosts, port), RouteTable()
     ledger = Ledger(database, routes)
-    logs = LogPipeline(plugins.logs, plugins.bus, now=now)
+    logs = LogPipeline(plugins.logs, plugins.bus, now=now, counted=counted)
     endings = Endings(ledger, plugins.staging, logs, now=now)
     scheduler = Scheduler(
         ledger, plugins.executor, endings, logs, tokens,

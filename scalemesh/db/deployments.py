@@ -90,6 +90,12 @@ READY: Final = """
 UPDATE deployment SET state = 'ready', manifest = :manifest, finished_at = :now, message = ''
 WHERE id = :id AND state = 'publishing'
 """
+UNCLEAN: Final = (
+    SELECT
+    + """ WHERE NOT deployment.cleaned AND deployment.state IN ('ready', 'failed', 'canceled', 'superseded')
+ORDER BY deployment.sequence"""
+)
+CLEANED: Final = "UPDATE deployment SET cleaned = 1 WHERE id = :id"
 DELETE: Final = "DELETE FROM deployment WHERE id = :id"
 
 
@@ -131,6 +137,10 @@ class DeploymentRows:
     async def abandoned(self, before: datetime) -> list[Deployment]:
         """Uploads begun before *before* and never finished."""
         return [read_deployment(row) for row in await self._db.all(ABANDONED, {"before": to_ms(before)})]
+
+    async def unclean(self) -> list[Deployment]:
+        """Those that have come to their end, but what they left behind has not been cleaned up."""
+        return [read_deployment(row) for row in await self._db.all(UNCLEAN)]
 
 
 async def get(tx: Transaction, deployment: DeploymentId) -> Deployment:
@@ -296,6 +306,11 @@ async def ready(tx: Transaction, deployment: DeploymentId, manifest: Digest, now
     _require(await tx.run(READY, params), f"{deployment} is not publishing any more")
 
 
+async def cleaned(tx: Transaction, deployment: DeploymentId) -> None:
+    """Note that nothing is left to clean up. Repeatable."""
+    await tx.run(CLEANED, {"id": deployment})
+
+
 async def delete(tx: Transaction, deployment: DeploymentId) -> None:
     await tx.run(DELETE, {"id": deployment})
 
@@ -357,6 +372,7 @@ def read_deployment(row: sqlite3.Row) -> Deployment:
         created_at=from_ms(row["created_at"]),
         started_at=from_ms_or_none(row["started_at"]),
         finished_at=from_ms_or_none(row["finished_at"]),
+        is_cleaned=bool(row["cleaned"]),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from scalemesh.db import deployments
+from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, NotFoundError
 from scalemesh.faults import fault
 from scalemesh.ports import Staging
@@ -15,6 +16,7 @@ from scalemesh.values import Deployment, Reason, State
 class Endings:
     def __init__(self, ledger: Ledger, staging: Staging, logs: LogPipeline, *, now: Callable[[], datetime]) -> None:
         self._ledger, self._staging, self._logs, self._now = ledger, staging, logs, now
+        self._rows = DeploymentRows(ledger.database)
 
     async def fail(self, deployment: Deployment, reason: Reason, message: str) -> bool:
         """Move *deployment* to failed, if it is still in that state and attempt; True if it was."""
@@ -50,3 +52,16 @@ class Endings:
         await self._staging.clear(deployment.id)
         await self._logs.write(deployment.id, "end", last_words, once=1)
         await self._logs.close(deployment.id)
+        async with self._ledger.database.transaction() as tx:
+            await deployments.cleaned(tx, deployment.id)
+
+    async def clean_rest(self) -> None:
+        """At the start, once no job of theirs runs: do what a daemon that died had still to do."""
+        for deployment in await self._rows.unclean():
+            await self.clean(deployment, _last_words(deployment))
+
+
+def _last_words(deployment: Deployment) -> str:
+    if deployment.state is State.FAILED:
+        return f"Failed ({deployment.reason}): {deployment.message}"
+    return deployment.message or str(deployment.state).capitalize()

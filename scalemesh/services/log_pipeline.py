@@ -40,8 +40,17 @@ CUT_SEQ: Final = -1
 class LogPipeline:
     """Takes lines from the daemon and from builders, keeps them, and gives them to readers."""
 
-    def __init__(self, store: LogStore, bus: LogBus, *, now: Callable[[], datetime], poll_s: float = POLL_S) -> None:
+    def __init__(
+        self,
+        store: LogStore,
+        bus: LogBus,
+        *,
+        now: Callable[[], datetime],
+        poll_s: float = POLL_S,
+        counted: Callable[[int], None] = lambda _lines: None,
+    ) -> None:
         self._store, self._bus, self._now, self._poll_s = store, bus, now, poll_s
+        self._counted = counted
         # A block takes milliseconds of work, and twenty builds may send one at the same moment: one thread at a time.
         self._cleaning = asyncio.Semaphore(1)
         self._bytes: dict[DeploymentId, int] = {}  # kept so far, of deployments whose builder is talking
@@ -162,6 +171,7 @@ class LogPipeline:
             return False
         if attempt != DAEMON:
             self._bytes[block.deployment] = self._bytes.get(block.deployment, 0) + sum(map(_size, block.lines))
+        self._counted(len(block.lines))
         await self._publish(kept)
         return True
 

@@ -62,6 +62,7 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             for deployment in await self._adopted():
                 group.create_task(self._see_through(deployment))
+            group.create_task(self._clean_rest())
             group.create_task(self._watch_leases())
             while True:
                 self._woken.clear()
@@ -192,6 +193,12 @@ class Scheduler:
                 log.info("reaping a job that nobody waits for", extra={"deployment": ref.deployment})
                 await self._executor.stop(ref)
         return [await self._found_again(build, running.get(key)) for key, build in builds.items()]
+
+    async def _clean_rest(self) -> None:
+        try:
+            await self._endings.clean_rest()
+        except UnreachableError as error:  # the next start tries again
+            log.warning("ended deployments not cleaned up", extra={"error": str(error)})
 
     async def _found_again(self, build: Deployment, ref: JobRef | None) -> Deployment:
         """*build* with the words that find its job. Without any, a start (idempotent) makes or finds it."""

@@ -76,14 +76,14 @@ class Services(Protocol):
 
 
 def make_control_app(
-    services: Services, checks: Mapping[str, Checks], *, trusted: bool, metrics: Metrics | None = None
+    services: Services, checks: Mapping[str, Checks], metrics: Metrics, *, trusted: bool
 ) -> web.Application:
     """API, pages and /build/v1. *checks* are the plug-ins by their plug point.
 
     *trusted* is for the admin socket: whoever reaches it is the owner; no browser does, so it has no pages.
     """
     gate = Gate(services.accounts, services.links, trusted=trusted)
-    followers = Followers(services.logs, services.deployer, now=utc_now)
+    followers = Followers(services.logs, services.deployer)
     app = _bare_app()
     if not trusted:
         _add_pages(app, gate, services)
@@ -91,7 +91,7 @@ def make_control_app(
     for table in _api(services, gate, followers, trusted=trusted):
         app.add_routes(table)
     app.add_routes(HealthRoutes(services.deployer, checks, version=own_version(), clock=time.monotonic).table())
-    app.add_routes(MetricsRoutes(metrics or Metrics(), services.deployer).table())
+    app.add_routes(MetricsRoutes(metrics, services.deployer).table())
     app.add_routes(BuildRoutes(services.builds).table())
 
     app[FOLLOWERS] = followers

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from datetime import datetime, timedelta
 from typing import Final
 
 from scalemesh.errors import NotFoundError, TooManyError
@@ -12,13 +11,12 @@ from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.values import DeploymentId, LogBlock
 
 BEAT_S: Final = 15.0
-LAST_LINES: Final = timedelta(seconds=0.2)  #: the state is final in one transaction, the log's last lines come after it
 MAX_FOLLOWERS: Final = 1000
 
 
 class Followers:
-    def __init__(self, logs: LogPipeline, deployer: Deployer, *, now: Callable[[], datetime]) -> None:
-        self._logs, self._deployer, self._now = logs, deployer, now
+    def __init__(self, logs: LogPipeline, deployer: Deployer) -> None:
+        self._logs, self._deployer = logs, deployer
         self._stopping = asyncio.Event()
         self.count = 0  #: readers that follow now
 
@@ -76,10 +74,7 @@ class Followers:
                 found = await self._deployer.get(deployment)
             except NotFoundError:  # deleted while somebody read
                 return True
-            if found.is_final and found.finished_at is not None:
-                left = found.finished_at + LAST_LINES - self._now()
-                await asyncio.sleep(min(left, LAST_LINES).total_seconds())
-            return found.is_final
+            return found.is_cleaned  # a final state alone is not the end: the last words come after it
 
         return ask
 

@@ -94,6 +94,11 @@ class FakeDaemon:
     def text(self) -> str:
         return "\n".join(line[3] for line in self.lines)
 
+    @property
+    def printed(self) -> list[str]:
+        """What the commands printed, without our own lines (which show the commands)."""
+        return [text for _, stream, _, text in self.lines if stream == "out"]
+
     def files(self) -> dict[str, bytes]:
         assert self.finished is not None
         return {path: self.blobs[sha256] for path, sha256, _ in self.finished["files"]}

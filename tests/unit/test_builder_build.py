@@ -62,8 +62,7 @@ async def test_no_fault_of_the_daemon_loses_or_doubles_anything(tmp_path: Path) 
         for name in ("claim", "source", "lines", "heartbeat", "blobs", "finish"):
             fake.faults[name] = [503, 0, 500, 429]
         assert await build(fake, tmp_path / "work") == 0
-        printed = [text for _, stream, _, text in fake.lines if stream == "out"]
-        assert printed == [f"line {number}" for number in range(1, 3001)]
+        assert fake.printed == [f"line {number}" for number in range(1, 3001)]
         assert fake.seqs == sorted(set(fake.seqs))
         assert len(fake.nonces) == 1
         assert fake.files() == {"a": b"x\n", "b": b"y\n"}
@@ -76,7 +75,7 @@ async def test_a_daemon_that_restarts_in_the_middle_gets_every_line(tmp_path: Pa
         daemon(tmp_path, **commanded(command)) as fake,
         builder_process(tmp_path / "work", fake.socket) as process,
     ):
-        await fake.until(lambda: "before" in fake.text)
+        await fake.until(lambda: "before" in fake.printed)
         await fake.stop()
         gate.touch()
         async with asyncio.timeout(20):
@@ -84,8 +83,7 @@ async def test_a_daemon_that_restarts_in_the_middle_gets_every_line(tmp_path: Pa
                 await asyncio.sleep(0.02)
         await fake.start()
         assert await process.wait() == 0
-        printed = [text for _, stream, _, text in fake.lines if stream == "out"]
-        assert printed == ["before", *map(str, range(1, 20001))]
+        assert fake.printed == ["before", *map(str, range(1, 20001))]
 
 
 @pytest.mark.parametrize(
@@ -111,8 +109,8 @@ async def test_cancelling_kills_all_that_runs(tmp_path: Path) -> None:
         daemon(tmp_path, **commanded(command)) as fake,
         builder_process(tmp_path / "work", fake.socket) as process,
     ):
-        await fake.until(lambda: "ready" in fake.text)
-        pids = [int(text) for _, stream, _, text in fake.lines if stream == "out" and text.isdigit()]
+        await fake.until(lambda: "ready" in fake.printed)
+        pids = [int(text) for text in fake.printed if text.isdigit()]
         assert len(pids) == 2
         fake.cancels = True
         assert await process.wait() == 3
@@ -211,8 +209,7 @@ async def test_a_flood_of_100_mb_costs_little_and_fails_nothing(tmp_path: Path) 
         assert await build(fake, tmp_path / "work") == 0
         assert time.monotonic() - began < 20
         assert sum(len(line[3]) for line in fake.lines) < 4_500_000
-        printed = [text for _, stream, _, text in fake.lines if stream == "out"]
-        assert (printed[0], printed[-1]) == ("first", "last")
+        assert (fake.printed[0], fake.printed[-1]) == ("first", "last")
         assert sum("left out here" in line[3] for line in fake.lines) == 1
 
 

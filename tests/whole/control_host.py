@@ -11,6 +11,7 @@ from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from scalemesh.web.app import make_control_app
+from scalemesh.web.metrics import Metrics
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.life import Life, begin
 
@@ -65,8 +66,8 @@ class ControlHost:
 async def open_control_host(folder: Path) -> AsyncIterator[ControlHost]:
     """Open one below *folder*."""
     async with begin(folder, EndsWhenTold()) as life:
-        app = make_control_app(life.services, {}, trusted=False)
-        trusted = make_control_app(life.services, {}, trusted=True)
+        app = make_control_app(life.services, {}, Metrics(), trusted=False)
+        trusted = make_control_app(life.services, {}, Metrics(), trusted=True)
         async with (
             TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True)) as anybody,
             TestClient(TestServer(trusted)) as admin,

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ LED_TO: Final[Mapping[str, list[Crash]]] = {
     "store.before_link": [Crash("store.before_link:2"), Crash("store.before_link:4"), Crash("store.before_link:7")],
     "store.after_link": [Crash("store.after_link:2"), Crash("store.after_link:5"), Crash("store.after_link:7")],
     "logs.after_append": [Crash("logs.after_append"), Crash("logs.after_append:3")],
-    "ledger.before_routes": [Crash(f"ledger.before_routes:{n}") for n in (1, 2, 3, 4)],
+    "ledger.before_routes": [Crash(f"ledger.before_routes:{n}") for n in (2, 3, 4, 5)],
     "end.after_commit": [
         Crash("end.after_commit", "echo no; exit 7", end="failed", last_words="Failed (command_failed)")
     ],
@@ -149,13 +150,18 @@ async def test_the_last_words_are_said_however_the_daemon_ends(daemon: RunningDa
 async def test_random_kills_lose_and_double_no_line_and_change_no_byte(daemon: RunningDaemon) -> None:
     chance = random.Random(20)
     daemon.builds = "log_mib = 64"
-    script = f"for part in 0 1 2 3 4 5 6 7 8 9; do seq -f 'line %.0f' $((part * {LINES // 10} + 1)) $(((part + 1) * {LINES // 10})); sleep 0.3; done; {HELLO}"
+    part = LINES // 10
+    script = f"""
+        for part in 0 1 2 3 4 5 6 7 8 9; do
+            seq -f 'line %.0f' $((part * {part} + 1)) $((part * {part} + {part})); sleep 0.3
+        done; {HELLO}
+    """
     url = repository(daemon.home, "talks", built_by(script))
     await daemon.start()
     async with visitor(daemon) as seen:
         deployment = await daemon.deploy(url)
         for number in sorted(chance.sample(range(1, LINES), 6)):
-            await daemon.eventually(lambda number=number: has_line(daemon, deployment, number), 40)
+            await daemon.eventually(partial(has_line, daemon, deployment, number), 40)
             await daemon.kill()
             await daemon.start()
         found = await daemon.until(deployment, "ready", within_s=60)

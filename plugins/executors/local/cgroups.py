@@ -29,6 +29,10 @@ class Parents:
         """The group *name* below these parents; nothing is made yet."""
         return JobGroup(self.version, {key: f"{path}/{name}" for key, path in self.directories.items()})
 
+    def groups(self, prefix: str) -> list[str]:
+        """The names of the groups there that begin with *prefix*."""
+        return sorted({path.name for parent in self.directories.values() for path in Path(parent).glob(f"{prefix}*")})
+
 
 class JobGroup:
     """One job's control group."""

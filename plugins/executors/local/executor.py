@@ -213,8 +213,11 @@ class LocalExecutor:
     def _group(self, folder: JobFolder) -> JobGroup | None:
         if self._machine.cgroups is None:
             return None
-        place = sha256(str(self._jobs).encode()).hexdigest()[:8]  # another daemon may have the same deployment
-        return self._machine.cgroups.group(f"scalemesh-{place}-{folder.path.name}")
+        return self._machine.cgroups.group(self._group_prefix() + folder.path.name)
+
+    def _group_prefix(self) -> str:
+        """Ours alone: another daemon on this machine may have the same deployment."""
+        return f"scalemesh-{sha256(str(self._jobs).encode()).hexdigest()[:8]}-"
 
     async def _end_and_forget(self, folder: JobFolder, known: dict[str, Any]) -> None:
         await end_supervisor(known["pid"], known["start"])
@@ -257,17 +260,26 @@ class LocalExecutor:
     async def _sweep(self, builders: Path) -> None:
         """Remove what a daemon that was killed left half made."""
         for folder in self._folders():
-            if folder.job() is None and (held := folder.lock()) is not None:
+            if folder.job() is None and folder.is_old() and (held := folder.lock()) is not None:
                 self._forget(folder)
                 os.close(held)
-        for path in self._jobs.glob(f"{findings.PROBE_NAME}*"):
-            if (held := JobFolder(path).lock()) is not None:
-                self._forget(JobFolder(path))
-                os.close(held)
+        for folder in map(JobFolder, self._jobs.glob(f"{findings.PROBE_PREFIX}*")):
+            known = folder.job()
+            if known is not None and folder.is_old():
+                await self._end_and_forget(folder, known)
+        await asyncio.to_thread(self._sweep_groups)
         if not await self.running():
             await asyncio.to_thread(forget_others, builders, self._describer.code)
         for path in self._trash.iterdir() if self._trash.is_dir() else ():
             self._delete_later(path)
+
+    def _sweep_groups(self) -> None:
+        if self._machine.cgroups is None:
+            return
+        prefix = self._group_prefix()
+        for name in self._machine.cgroups.groups(prefix):
+            if not (self._jobs / name.removeprefix(prefix)).exists():
+                self._machine.cgroups.group(name).remove()
 
     def _delete_later(self, path: Path) -> None:
         """A million small files take a while; nobody has to wait for it."""

@@ -12,6 +12,7 @@ from scalemesh.values import BuildJob, DeploymentId, Limits, Secret
 
 PROBE: Final = f"import sys; sys.path.insert(0, '{CODE}'); from builder.probe import main; main()"
 PROBE_NAME: Final = ".probe-"  #: what the tiny jobs' names begin with
+PROBE_PREFIX: Final = ".probe-"  #: of the job's folder, which is no deployment's
 _LIMITS: Final = Limits(
     memory_bytes=512 << 20,
     pids=64,

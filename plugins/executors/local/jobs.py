@@ -10,10 +10,12 @@ import fcntl
 import json
 import os
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+OLD_S: Final = 60.0
 WORK_FOLDERS: Final = ("src", "home", "tmp", "spool")
 
 
@@ -27,6 +29,10 @@ class JobFolder:
     def exists(self) -> bool:
         """Whether it is there."""
         return self.path.exists()
+
+    def is_old(self) -> bool:
+        """Whether nobody who works on it now can have made it: another process of ours may be starting a job."""
+        return time.time() - self.path.stat().st_mtime > OLD_S
 
     def job(self) -> dict[str, Any] | None:
         """What the supervisor wrote about itself when it began."""

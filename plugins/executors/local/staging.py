@@ -9,7 +9,8 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Final
 
-_MAIN: Final = "import sys\n\nfrom builder.__main__ import main\n\nsys.exit(main())\n"
+#: What is imported stays: looking through it again and again for garbage would take a quarter of the start.
+_MAIN: Final = "import gc, sys\ngc.disable()\nfrom builder.__main__ import main\ngc.enable()\nsys.exit(main())\n"
 
 
 def stage_builder(package: Path, state: Path) -> Path:
@@ -18,7 +19,7 @@ def stage_builder(package: Path, state: Path) -> Path:
     The copy is named after its content, so two versions can be in use at the same time.
     """
     files = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256((sys.version + _MAIN).encode())
     for path in files:
         digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
     place = state / digest.hexdigest()[:16]

@@ -40,7 +40,7 @@ class LogRoutes:
         deployment = await self._deployer.get(request.match_info["deployment"])  # before the lines: "end" is true then
         lines = await self._logs.read(deployment.id, after, limit)
         following = lines[-1].number if lines else after
-        is_end = deployment.is_final and len(lines) < limit
+        is_end = deployment.is_cleaned and len(lines) < limit
         return web.json_response({"lines": log_lines(lines), "next": following, "end": is_end})
 
     async def search(self, request: web.Request) -> web.Response:

@@ -226,9 +226,23 @@ async def test_a_start_that_was_cut_off_is_repaired(executor: LocalExecutor, job
 
 async def test_opening_removes_what_was_left_half_made(open_executor: Opener, work_dir: Path) -> None:
     (work_dir / "dpl_half" / "work").mkdir(parents=True)
+    (work_dir / "dpl_fresh" / "work").mkdir(parents=True)  # somebody may be starting it this moment
+    os.utime(work_dir / "dpl_half", (0, 0))
     async with open_executor() as executor:
         assert list(await executor.running()) == []
         assert not (work_dir / "dpl_half").exists()
+        assert (work_dir / "dpl_fresh").exists()
+
+
+async def test_opening_ends_a_check_that_was_cut_off(open_executor: Opener, work_dir: Path, job: Job) -> None:
+    async with open_executor() as executor:
+        cut = await executor.start(job(FOREVER, deployment=".probe-cut"))
+        await until(lambda: len(processes_of(cut)) >= 3)
+        tree = processes_of(cut)
+    os.utime(work_dir / ".probe-cut", (0, 0))
+    async with open_executor():
+        assert not any(alive(pid) for pid in tree)
+        assert not (work_dir / ".probe-cut").exists()
 
 
 async def test_check_proves_that_builds_can_run(executor: LocalExecutor) -> None:

@@ -1,0 +1,33 @@
+"""One proof is enough: the tiny job of a check also lets builds begin."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import builder
+from plugins.executors.local import LocalConfig, LocalExecutor
+from scalemesh.values import BuildJob, EndCause
+from tests.contracts.executor.stand_in import make_entry
+
+
+class CountsItsProbes(LocalExecutor):
+    probes = 0
+
+    async def _probe(self) -> tuple[dict[str, Any] | None, str]:
+        self.probes += 1
+        return await super()._probe()
+
+
+async def test_jobs_that_start_while_a_check_runs_need_no_proof_of_their_own(
+    tmp_path: Path, job: Callable[..., BuildJob]
+) -> None:
+    entry = make_entry(tmp_path / "entry", Path(builder.__file__).parent)
+    async with CountsItsProbes.open(LocalConfig(work_dir=tmp_path / "jobs"), entry=entry) as executor:
+        jobs = [job("pass", deployment=f"dpl_{number}") for number in range(2)]
+        found, *refs = await asyncio.gather(executor.check(), *(executor.start(one) for one in jobs))
+        assert all(finding.ok for finding in found)
+        assert [(await executor.wait(ref)).cause for ref in refs] == [EndCause.OK] * 2
+        for ref in refs:
+            await executor.stop(ref)
+        assert executor.probes == 1
