@@ -51,9 +51,9 @@ class Endings:
         """Drop its uploads, say the last words, close its log. Repeatable."""
         await self._staging.clear(deployment.id)
         await self._logs.write(deployment.id, "end", last_words, once=1)
-        await self._logs.close(deployment.id)
         async with self._ledger.database.transaction() as tx:
             await deployments.cleaned(tx, deployment.id)
+        await self._logs.close(deployment.id)  # last: who begins to follow now asks the row, who followed is told
 
     async def clean_rest(self) -> None:
         """At the start, once no job of theirs runs: do what a daemon that died had still to do."""
