@@ -37,10 +37,10 @@ install_test_packages() {
   set_current packages "$wanted"
 }
 
-# Programs that only tests use: another network path, namespaces with addresses of their own, a browser.
+# Programs that only tests use: another network path, namespaces with addresses of their own, large files, a browser.
 install_tools() {
   local pair missing=()
-  for pair in pasta:passt ip:iproute2 chromium:chromium; do
+  for pair in pasta:passt ip:iproute2 git-lfs:git-lfs chromium:chromium; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
   done
   ((${#missing[@]} == 0)) || system_install "${missing[@]}" ||
