@@ -34,8 +34,7 @@ Claim = {"deployment": str, "attempt": int,
   "public_env": {name: value},   for user commands; not secret, not masked (CI, VERCEL_URL, ...)
   "limits": {"time_s": int, "disk_bytes": int, "output_bytes": int, "output_files": int,
              "log_bytes": int, "memory_bytes": int, "pids": int},
-  "cache": bool,                 optional: whether /build/v1/cache is there; true when left out
-  "nodes": [...]}                reserved
+  "cache": bool,                 optional: whether /build/v1/cache is there; true when left out}
 
 Facts = {"commit": str, "branch": str | null, "default_branch": str | null, "message": str, "author": str}
 

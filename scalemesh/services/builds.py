@@ -123,7 +123,6 @@ class BuildCalls:
             "env": variables,
             "public_env": {**self._builds.env, **self._public_env(deployment)},
             "limits": limits,
-            "nodes": [],
         }
 
     async def lines(self, attempt: Attempt, seq: int, lines: Sequence[Sequence[object]]) -> int:

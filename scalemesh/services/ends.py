@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from builder.protocol import EXIT_GIVEN_UP
 from scalemesh.values import BuildEnd, EndCause, Limits, Reason
 
 MIB: Final = 1024 * 1024
-GIVEN_UP: Final = 3  #: builder.protocol.EXIT_GIVEN_UP
 
 # A limit that the executor saw passed explains better than the exit code of the command that it killed.
 LIMITS: Final = {
@@ -34,7 +34,7 @@ def verdict(end: BuildEnd, reported: Mapping[str, object] | None, limits: Limits
         return Verdict(told, str(reported["message"]))
     if end.cause is EndCause.LOST:
         return Verdict(Reason.LOST, f"The build vanished: {end.detail or 'its job is not there any more'}")
-    if end.exit_code == GIVEN_UP:
+    if end.exit_code == EXIT_GIVEN_UP:
         return Verdict(Reason.LOST, "The builder could not reach the daemon any more and gave up")
     detail = f": {end.detail}" if end.detail else ""
     return Verdict(Reason.INTERNAL, f"The builder ended with exit code {end.exit_code} and no word{detail}")
