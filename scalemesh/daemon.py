@@ -172,7 +172,8 @@ async def _listening(app: web.Application, sock: socket.socket, config: Config) 
         access_log=None,
         handle_signals=False,
         shutdown_timeout=STOP_S,
-        keepalive_timeout=config.serving.keepalive_timeout_s,
+        keepalive_timeout=config.serving.keepalive_timeout_s,  # for a request's head too: aiohttp knows no other
+        auto_decompress=False,  # or what a Content-Length announces would bound nothing
     )
     await runner.setup()
     try:

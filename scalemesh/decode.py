@@ -8,6 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,6 +25,7 @@ _NAMES: Final = {
     dict: "a table",
 }
 _SHOWN = 60
+_MOST_MISTAKES = 50  #: told, and looked for: a stranger may send a hundred thousand unknown names
 
 
 def decode(cls: type[T], data: object, *, environ: Mapping[str, str] | None = None) -> T:
@@ -38,7 +40,9 @@ def decode(cls: type[T], data: object, *, environ: Mapping[str, str] | None = No
     mistakes: list[str] = []
     value = _Decoder(mistakes, environ).table(cls, data, "")
     if mistakes:
-        raise InvalidError("\n".join(mistakes))
+        rest = len(mistakes) - _MOST_MISTAKES
+        told = [*mistakes[:_MOST_MISTAKES], *([f"and {rest} more"] if rest > 0 else [])]
+        raise InvalidError("\n".join(told))
     return typing.cast("T", value)
 
 
@@ -53,8 +57,8 @@ class _Decoder:
         before = len(self._mistakes)
         hints = typing.get_type_hints(cls)
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        for name in data.keys() - fields.keys():
-            self._unknown(_join(where, str(name)), str(name), fields)
+        for name in islice((str(name) for name in data if name not in fields), _MOST_MISTAKES):
+            self._unknown(_join(where, name[:_SHOWN]), name[:_SHOWN], fields)
         found: dict[str, object] = {}
         for name, field in fields.items():
             if name in data:

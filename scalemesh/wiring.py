@@ -206,13 +206,21 @@ async def check(config: Config) -> list[tuple[str, Finding]]:
 async def prove(plugins: Plugins) -> None:
     """Let the plug-ins that sites need prove themselves.
 
+    What is wrong with one that works all the same (a disk that is nearly full) is told and lived with: the sites must
+    come up.
+
     Raises:
-        ConfigError: one does not work.
+        ConfigError: one does not work at all.
     """
     points = {point: plugin for point, plugin in plugins.all().items() if point != "executor"}
-    for point, finding in await findings(points):
-        if not finding.ok:
+    found = await findings(points)
+    working = {point for point, finding in found if finding.ok}
+    for point, finding in found:
+        if finding.ok:
+            continue
+        if point not in working:
             raise ConfigError(f"{point}: {finding.what}", fix=finding.fix)
+        log.error("%s: %s", point, finding.what, extra={"fix": finding.fix})
 
 
 async def tell_of_builds(executor: Executor) -> None:

@@ -16,7 +16,10 @@ WHERE session.token_hash = :hash AND session.expires_at > :now
 """
 BY_TOKEN: Final = "SELECT user.* FROM token JOIN user ON user.id = token.user_id WHERE token.token_hash = :hash"
 WELCOME: Final = "SELECT user_id FROM welcome WHERE code_hash = :hash AND expires_at > :now"
-INSERT_USER: Final = "INSERT INTO user (id, name, is_owner, created_at) VALUES (:id, :name, :is_owner, :created_at)"
+INSERT_USER: Final = """
+INSERT INTO user (id, name, is_owner, created_at) VALUES (:id, :name, :is_owner, :created_at)
+ON CONFLICT (name) DO NOTHING
+"""
 SET_PASSWORD: Final = "UPDATE user SET password_hash = :password_hash WHERE id = :id"
 DROP_WELCOMES: Final = "DELETE FROM welcome WHERE user_id = :user OR expires_at <= :now"
 INSERT_WELCOME: Final = "INSERT INTO welcome (code_hash, user_id, expires_at) VALUES (:hash, :user, :expires_at)"
@@ -63,9 +66,12 @@ class AccountRows:
         return [(row["id"], row["name"], row["created_at"]) for row in rows]
 
 
-async def insert_user(tx: Transaction, user: User, now: datetime) -> None:
+async def made_user(tx: Transaction, user: User, now: datetime) -> User:
+    """Add *user*; if one of that name was made meanwhile, that one."""
     params = {"id": user.id, "name": user.name, "is_owner": int(user.is_owner), "created_at": to_ms(now)}
     await tx.run(INSERT_USER, params)
+    row = await tx.one(BY_NAME, {"name": user.name})
+    return read_user(row) if row else user
 
 
 async def set_password(tx: Transaction, user: UserId, password_hash: str) -> None:

@@ -58,9 +58,10 @@ class AliasRows:
         row = await self._db.one(PREVIOUS, {"project": project, "sequence": before})
         return DeploymentId(row["id"]) if row else None
 
-    async def pointing_at(self, deployment: DeploymentId) -> list[str]:
-        """Hosts, besides its own permalink, that show *deployment*."""
-        return [row["host"] for row in await self._db.all(POINTING, {"deployment": deployment})]
+
+async def pointing_at(tx: Transaction, deployment: DeploymentId) -> list[str]:
+    """Hosts, besides its own permalink, that show *deployment*."""
+    return [row["host"] for row in await tx.all(POINTING, {"deployment": deployment})]
 
 
 async def snapshot(tx: Transaction, project: ProjectId) -> tuple[int, list[Route]]:

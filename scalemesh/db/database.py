@@ -3,14 +3,14 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, LiteralString
 
 import aiosqlite
 
-from scalemesh.errors import ConfigError, UnreachableError
+from scalemesh.errors import ConfigError, NotFoundError, UnreachableError
 
 Params = Mapping[str, object]
 BUSY_MS: Final = 10_000
@@ -52,6 +52,7 @@ class Database:
 
         Raises:
             UnreachableError: the disk is full or fails; nothing was changed.
+            NotFoundError: a row belongs to one that was deleted meanwhile; nothing was changed.
         """
         async with self._writing:
             try:
@@ -67,11 +68,24 @@ class Database:
                 raise UnreachableError(
                     "the database cannot be written", why=str(error), fix="look for a full or read-only disk"
                 ) from error
+            except sqlite3.IntegrityError as error:
+                if error.sqlite_errorname != "SQLITE_CONSTRAINT_FOREIGNKEY":
+                    raise
+                raise NotFoundError("what this belongs to was deleted meanwhile") from error
 
     async def all(self, sql: LiteralString, params: Params | None = None) -> list[sqlite3.Row]:
-        return list(await self._reader.execute_fetchall(sql, params or {}))
+        """The rows of a query, as the last transaction left them.
+
+        Raises:
+            UnreachableError: the disk fails.
+        """
+        try:
+            return list(await self._reader.execute_fetchall(sql, params or {}))
+        except sqlite3.OperationalError as error:
+            raise UnreachableError("the database cannot be read", why=str(error), fix="look at its disk") from error
 
     async def one(self, sql: LiteralString, params: Params | None = None) -> sqlite3.Row | None:
+        """The first row of ``all``."""
         rows = await self.all(sql, params)
         return rows[0] if rows else None
 
@@ -83,17 +97,25 @@ async def open_database(path: Path) -> AsyncIterator[Database]:
     Raises:
         ConfigError: it cannot be opened, or a newer version of the program has migrated it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        async with _connected(path, "FULL") as writer:
+    async with AsyncExitStack() as opened:
+        try:
+            await asyncio.to_thread(_make_private, path)
+            writer = await opened.enter_async_context(_connected(path, "FULL"))
             await _migrate(writer)
-            async with _connected(path, "FULL") as reader:
-                await reader.execute("PRAGMA query_only = ON")
-                yield Database(writer, reader)
-    except sqlite3.DatabaseError as error:
-        raise ConfigError(
-            f"{path}: the database cannot be opened", why=str(error), fix="check the file and its folder's rights"
-        ) from error
+            reader = await opened.enter_async_context(_connected(path, "FULL"))
+            await reader.execute("PRAGMA query_only = ON")
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise ConfigError(
+                f"{path}: the database cannot be opened", why=str(error), fix="check the file and its folder's rights"
+            ) from error
+        yield Database(writer, reader)
+
+
+def _make_private(path: Path) -> None:
+    """Hashes of passwords are in it, and whoever has an account on this machine may come as far as its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.chmod(0o600)  # one that an earlier version made; SQLite gives its -wal and -shm files the same rights
 
 
 @asynccontextmanager

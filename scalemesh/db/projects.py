@@ -69,6 +69,18 @@ class ProjectRows:
         return found
 
 
+async def get(tx: Transaction, project: ProjectId) -> Project:
+    """The project, as this transaction sees it.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    row = await tx.one(BY_NAME, {"name": project})
+    if row is None:
+        raise NotFoundError(f"no project {project!r}")
+    return read_project(row)
+
+
 async def insert(tx: Transaction, project: Project, canonical_url: str | None) -> None:
     """Add *project*.
 

@@ -9,10 +9,12 @@ from scalemesh.db.deployments import SELECT, read_deployment
 from scalemesh.values import Deployment, DeploymentId, Environment, ProjectId
 
 QUEUE: Final = (
-    SELECT
+    SELECT  # noqa: S608 -- constants alone
     + """ JOIN user ON user.id = deployment.user_id
 WHERE deployment.state = 'queued' AND deployment.source_ready AND deployment.source_kind != 'prebuilt'
   AND deployment.not_before <= :now
+  AND :per_project > (SELECT count(*) FROM deployment AS building
+                      WHERE building.state = 'building' AND building.project_id = deployment.project_id)
 ORDER BY deployment.passed_over_at IS NULL OR deployment.passed_over_at > :patience, user.served_at, user.id,
   deployment.environment = 'preview', deployment.place, deployment.sequence
 LIMIT :limit"""
@@ -25,16 +27,20 @@ QUEUED_OLDER: Final = (
 )
 COUNT_QUEUED: Final = "SELECT count(*) AS n FROM deployment WHERE state = 'queued'"
 BUILDING_LOAD: Final = """
-SELECT project_id, count(*) AS n, sum(memory_bytes) AS memory FROM deployment WHERE state = 'building'
-GROUP BY project_id
+SELECT count(*) AS n, coalesce(sum(memory_bytes), 0) AS memory FROM deployment WHERE state = 'building'
 """
 WAITED_ENOUGH: Final = "SELECT 1 FROM deployment WHERE id = :id AND passed_over_at <= :patience"
 PASSED_OVER: Final = "UPDATE deployment SET passed_over_at = coalesce(passed_over_at, :now) WHERE id = :id"
 
 
-async def queue(tx: Transaction, now: datetime, *, patience: datetime, limit: int) -> list[Deployment]:
-    """The queue in its order: who was passed over since before *patience* first, then the fair order."""
-    params = {"now": to_ms(now), "patience": to_ms(patience), "limit": limit}
+async def queue(
+    tx: Transaction, now: datetime, *, patience: datetime, per_project: int, limit: int
+) -> list[Deployment]:
+    """The queue in its order: who was passed over since before *patience* first, then the fair order.
+
+    Without those whose project builds *per_project* already: however many they are, nobody waits behind them.
+    """
+    params = {"now": to_ms(now), "patience": to_ms(patience), "per_project": per_project, "limit": limit}
     return [read_deployment(row) for row in await tx.all(QUEUE, params)]
 
 
@@ -43,10 +49,10 @@ async def queue_length(tx: Transaction) -> int:
     return int(row["n"]) if row else 0
 
 
-async def building_load(tx: Transaction) -> dict[ProjectId, tuple[int, int]]:
-    """What builds now: project -> (builds, their memory in bytes)."""
-    rows = await tx.all(BUILDING_LOAD)
-    return {ProjectId(row["project_id"]): (row["n"], row["memory"]) for row in rows}
+async def building_load(tx: Transaction) -> tuple[int, int]:
+    """How many build now, and their memory in bytes."""
+    row = await tx.one(BUILDING_LOAD)
+    return (int(row["n"]), int(row["memory"])) if row else (0, 0)
 
 
 async def queued_of_branch(

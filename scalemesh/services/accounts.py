@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -24,6 +24,8 @@ MIN_PASSWORD: Final = 10
 MAX_PASSWORD: Final = 200
 MAX_NAME: Final = 100
 OWNER_NAME: Final = "owner"
+MAX_CALLERS: Final = 10_000  #: whose tries are counted at a time
+HASHING: Final = 2  #: at once: each takes 64 MiB, and strangers may ask for as many as they like
 
 
 class Accounts:
@@ -33,7 +35,8 @@ class Accounts:
         self._db, self._rows = database, AccountRows(database)
         self._settings, self._now = settings, now
         self._hasher = PasswordHasher()
-        self._tries: deque[datetime] = deque(maxlen=settings.attempts_per_minute)
+        self._hashing = asyncio.Semaphore(HASHING)
+        self._tries: OrderedDict[str, deque[datetime]] = OrderedDict()  # by caller, least recent first
 
     async def owner(self) -> User:
         """The owner's account, made at the first start."""
@@ -41,8 +44,7 @@ class Accounts:
             return found
         user = User(id=UserId(new_id("usr")), name=OWNER_NAME, is_owner=True)
         async with self._db.transaction() as tx:
-            await rows.insert_user(tx, user, self._now())
-        return user
+            return await rows.made_user(tx, user, self._now())
 
     async def welcome_code(self) -> Secret:
         """A fresh one-time code for the owner's first sign-in; earlier ones end."""
@@ -72,25 +74,30 @@ class Accounts:
             await rows.insert_session(tx, user, hashed(token), now=now, expires_at=expires_at)
         return token
 
-    async def sign_in(self, name: str, password: str) -> Secret:
-        """A new session.
+    async def sign_in(self, name: str, password: str, *, caller: str = "") -> Secret:
+        """A new session. Tries count for each *caller* apart, so that a stranger's do not keep the owner out.
 
         Raises:
             UnauthorizedError: wrong name or password, or none was set.
-            TooManyError: too many tries within a minute.
+            TooManyError: too many tries of that caller within a minute.
         """
-        self._count_try()
+        self._count_try(caller)
         found = await self._rows.with_password(name[:MAX_NAME])
         stored = found[1] if found else None
-        right = await asyncio.to_thread(self._fits, stored, password[:MAX_PASSWORD])
+        async with self._hashing:
+            right = await asyncio.to_thread(self._fits, stored, password[:MAX_PASSWORD])
         if not (found and stored and right):
             raise UnauthorizedError(
                 "name and password do not fit", fix="`scalemesh welcome` on the server prints a sign-in link"
             )
+        self._tries.pop(caller, None)
+        return await self.begin_session(found[0].id)
+
+    async def begin_session(self, user: UserId) -> Secret:
+        """A new session of *user*, who has proven to be that one."""
         now, token = self._now(), Secret(secrets.token_urlsafe(32))
         async with self._db.transaction() as tx:
-            expires_at = now + self.session_lifetime
-            await rows.insert_session(tx, found[0].id, hashed(token), now=now, expires_at=expires_at)
+            await rows.insert_session(tx, user, hashed(token), now=now, expires_at=now + self.session_lifetime)
         return token
 
     async def set_password(self, user: UserId, password: str) -> None:
@@ -147,10 +154,16 @@ class Accounts:
     def session_lifetime(self) -> timedelta:
         return timedelta(days=self._settings.session_days)
 
-    def _count_try(self) -> None:
-        now, tries = self._now(), self._tries
-        if len(tries) == tries.maxlen and now - tries[0] < timedelta(minutes=1):
-            raise TooManyError("too many tries to sign in", fix="wait a minute")
+    def _count_try(self, caller: str) -> None:
+        now, most = self._now(), self._settings.attempts_per_minute
+        tries = self._tries.setdefault(caller, deque(maxlen=most))
+        self._tries.move_to_end(caller)
+        if len(self._tries) > MAX_CALLERS:
+            self._tries.popitem(last=False)
+        if len(tries) == most and now - tries[0] < timedelta(minutes=1):
+            raise TooManyError(
+                "too many tries to sign in", fix="wait a minute; `scalemesh welcome` on the server prints a way in"
+            )
         tries.append(now)
 
     @cached_property

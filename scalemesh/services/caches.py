@@ -70,6 +70,8 @@ class Caches:
             with os.fdopen(descriptor, "wb") as file:
                 async for chunk in chunks:
                     written += len(chunk)
+                    if written > size_bytes:
+                        break
                     await asyncio.to_thread(file.write, chunk)
             if written != size_bytes:
                 raise InvalidError(f"{written} bytes came, {size_bytes} were announced")

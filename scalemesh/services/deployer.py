@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from scalemesh.config import Builds
 from scalemesh.db import aliases, deployments, projects, queue
-from scalemesh.db.aliases import AliasRows
 from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, InvalidError, RefusedError, TooManyError
@@ -65,7 +65,7 @@ class Deployer:
     ) -> None:
         """*memory_bytes* is what all builds together may use; *wake* tells the scheduler that the queue changed."""
         self._ledger, self._endings = ledger, endings
-        self._rows, self._aliases = DeploymentRows(ledger.database), AliasRows(ledger.database)
+        self._rows = DeploymentRows(ledger.database)
         self._executor, self._logs, self._caches = executor, logs, caches
         self._builds, self._memory_bytes, self._base = builds, memory_bytes, base
         self._wake, self._now = wake, now
@@ -151,9 +151,9 @@ class Deployer:
         found = await self._rows.get(deployment)
         if not found.is_final:
             raise ConflictError(f"{found.id} is {found.state}", fix="cancel it first")
-        if shown := await self._aliases.pointing_at(found.id):
-            raise ConflictError(f"{found.id} is what {shown[0]} shows", fix="promote another deployment first")
         async with self._ledger.change(found.project) as tx:
+            if shown := await aliases.pointing_at(tx, found.id):  # here: its aliases would go with it
+                raise ConflictError(f"{found.id} is what {shown[0]} shows", fix="promote another deployment first")
             await deployments.delete(tx, found.id)
         await self._logs.drop(found.id)
 
@@ -163,11 +163,14 @@ class Deployer:
         while page := await self._rows.page(project.id, before=before, limit=200):
             for deployment in page:
                 if not deployment.is_final:
-                    await self.cancel(deployment.id)
+                    with suppress(ConflictError):  # it came to its end meanwhile
+                        await self.cancel(deployment.id)
                 await self._logs.drop(deployment.id)
             before = page[-1].sequence
         async with self._ledger.database.transaction() as tx:
-            await projects.delete(tx, project.id)
+            await projects.delete(
+                tx, project.id
+            )  # with what was submitted meanwhile: its builder is told that it is gone
         self._ledger.forget(project.id)
         await self._caches.drop(project.id)
 

@@ -14,7 +14,6 @@ from typing import Final
 from builder.protocol import MAX_PATH_BYTES
 from scalemesh.db import deployments, projects
 from scalemesh.db.deployments import DeploymentRows
-from scalemesh.db.projects import ProjectRows
 from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.ports import BlobStore, Staging
@@ -57,7 +56,7 @@ class Publisher:
     ) -> None:
         """*site_url* makes a link of a host name; *immutable* gives a framework's patterns of hash-named files."""
         self._ledger, self._stored, self._endings, self._logs = ledger, stored, endings, logs
-        self._rows, self._projects = DeploymentRows(ledger.database), ProjectRows(ledger.database)
+        self._rows = DeploymentRows(ledger.database)
         self._limits, self._base, self._site_url = limits, base, site_url
         self._immutable, self._now = immutable, now
         self._accepted: asyncio.Queue[DeploymentId] = asyncio.Queue()
@@ -110,8 +109,10 @@ class Publisher:
     async def _publish_or_fail(self, deployment: Deployment) -> None:
         try:
             await self._publish(deployment)
-        except (UnreachableError, ConflictError, NotFoundError):
+        except (UnreachableError, ConflictError):
             raise
+        except NotFoundError as error:  # canceled or deleted meanwhile, which fails no more; or its bytes are gone
+            await self._endings.fail(deployment, Reason.INTERNAL, str(error))
         except ScaleMeshError as error:
             await self._endings.fail(deployment, Reason.REJECTED, str(error))
         except Exception:
@@ -133,8 +134,8 @@ class Publisher:
         )
         manifest = await put_bytes(self._stored.store, manifests.encode(made.manifest))
         fault("publish.after_manifest")
-        project = await self._projects.named(deployment.project)
         async with self._ledger.change(deployment.project) as tx:
+            project = await projects.get(tx, deployment.project)  # here: a person may pin it until the last moment
             await projects.own(tx, deployment.project, blobs)
             await deployments.ready(tx, deployment.id, manifest, self._now())
             moved = await go_live(tx, deployment, project, self._base)

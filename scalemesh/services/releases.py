@@ -1,6 +1,6 @@
 """A release is a pointer: going live, promote, rollback, unpin. No build, no copying."""
 
-from scalemesh.db import aliases, projects
+from scalemesh.db import aliases, deployments, projects
 from scalemesh.db.aliases import AliasRows
 from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
@@ -26,6 +26,7 @@ class Releases:
 
         Raises:
             ConflictError: it is not ready.
+            NotFoundError: it is deleted.
         """
         await self._point(deployment, pinned=False)
 
@@ -57,11 +58,12 @@ class Releases:
         return await self._rows.get(previous)
 
     async def _point(self, deployment: Deployment, *, pinned: bool) -> None:
-        if deployment.state is not State.READY:
-            raise ConflictError(f"{deployment.id} is {deployment.state}", why="only what is ready can be live")
         async with self._ledger.change(deployment.project) as tx:
-            await aliases.point_production(tx, deployment.project, deployment.id)
-            await projects.pin(tx, deployment.project, pinned=pinned)
+            found = await deployments.get(tx, deployment.id)  # it may have been deleted since the caller looked
+            if found.state is not State.READY:
+                raise ConflictError(f"{found.id} is {found.state}", why="only what is ready can be live")
+            await aliases.point_production(tx, found.project, found.id)
+            await projects.pin(tx, found.project, pinned=pinned)
 
 
 async def go_live(tx: Transaction, deployment: Deployment, project: Project, base: str) -> list[str]:

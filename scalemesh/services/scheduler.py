@@ -14,7 +14,7 @@ from typing import Final
 from scalemesh.config import Builds
 from scalemesh.db import deployments, queue
 from scalemesh.db.deployments import DeploymentRows
-from scalemesh.errors import NotFoundError, RefusedError, ScaleMeshError, UnreachableError
+from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
 from scalemesh.services.endings import Endings
@@ -22,7 +22,7 @@ from scalemesh.services.ends import verdict
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.vault import BuildTokens
-from scalemesh.values import BuildEnd, BuildJob, Deployment, EndCause, JobRef, Reason, State
+from scalemesh.values import BuildEnd, BuildJob, Deployment, DeploymentId, EndCause, JobRef, Reason, State
 
 log = logging.getLogger(__name__)
 QUEUE_LOOK: Final = 50  #: how far down the queue a build that fits is looked for
@@ -60,7 +60,7 @@ class Scheduler:
     async def serve(self) -> None:
         """Adopt what runs, then build what is queued, until cancelled. Cancelling leaves running jobs alone."""
         async with asyncio.TaskGroup() as group:
-            for deployment in await self._adopted():
+            for deployment in await self._adopted_at_last():
                 group.create_task(self._see_through(deployment))
             group.create_task(self._clean_rest())
             group.create_task(self._watch_leases())
@@ -78,21 +78,21 @@ class Scheduler:
             return await self._until_due()
         except UnreachableError as error:
             log.warning("the queue cannot move", extra={"error": str(error)})
-            return RETRY_QUEUE_S
+        except Exception:
+            log.exception("a bug: the queue cannot move")
+        return RETRY_QUEUE_S
 
     async def _take_next(self) -> Deployment | None:
         """Move the first deployment that may start now to building, and return it."""
         now = self._now()
         patience = now - timedelta(seconds=self._builds.overtake_limit_s)
         async with self._db.transaction() as tx:
-            load = await queue.building_load(tx)
-            if sum(count for count, _ in load.values()) >= self._builds.parallel:
+            building, used_bytes = await queue.building_load(tx)
+            if building >= self._builds.parallel:
                 return None
-            room = self._memory_bytes - sum(memory for _, memory in load.values())
-            for waiting in await queue.queue(tx, now, patience=patience, limit=QUEUE_LOOK):
-                if load.get(waiting.project, (0, 0))[0] >= self._builds.parallel_per_project:
-                    continue
-                if waiting.memory_bytes > room:
+            per_project = self._builds.parallel_per_project
+            for waiting in await queue.queue(tx, now, patience=patience, per_project=per_project, limit=QUEUE_LOOK):
+                if waiting.memory_bytes > self._memory_bytes - used_bytes:
                     await queue.passed_over(tx, waiting.id, now)
                     if await queue.has_waited_enough(tx, waiting.id, patience):
                         return None
@@ -102,8 +102,12 @@ class Scheduler:
                 break
             else:
                 return None
-        async with self._ledger.change(started.project):
-            return started  # its routes show the new state
+        try:
+            async with self._ledger.change(started.project):
+                pass  # its routes show the new state
+        except UnreachableError as error:  # it was taken, so it must start
+            log.warning("routes are behind", extra={"deployment": started.id, "error": str(error)})
+        return started
 
     async def _see_through(self, deployment: Deployment) -> None:
         """Start the job (or find it, if it runs already), wait for its end, draw the conclusion, clean up.
@@ -132,7 +136,8 @@ class Scheduler:
         except RefusedError as error:
             await self._endings.fail(deployment, Reason.INTERNAL, str(error))
         except UnreachableError as error:
-            await self._try_later(deployment, str(error))
+            with suppress(ConflictError):  # canceled or deleted meanwhile
+                await self._try_later(deployment, str(error))
         return None
 
     async def _start(self, deployment: Deployment) -> JobRef:
@@ -150,9 +155,15 @@ class Scheduler:
         log.info("build started", extra={"deployment": deployment.id, "attempt": deployment.attempt})
         async with self._db.transaction() as tx:
             await deployments.set_job(tx, deployment.id, deployment.attempt, ref.where)
-        if (await self._rows.get(deployment.id)).state is State.CANCELED:
+        if await self._is_unwanted(deployment.id):
             await self._executor.stop(ref)  # the cancel came before there was a job to kill
         return ref
+
+    async def _is_unwanted(self, deployment: DeploymentId) -> bool:
+        try:
+            return (await self._rows.get(deployment)).state is State.CANCELED
+        except NotFoundError:  # its project was deleted
+            return True
 
     async def _ended(self, started: Deployment, end: BuildEnd) -> None:
         """What the job's end means, if the deployment is still in that attempt."""
@@ -165,7 +176,8 @@ class Scheduler:
         reported = json.loads(deployment.reported) if deployment.reported else None
         found = verdict(end, reported, self._builds.limits())
         if found.reason is Reason.LOST and reported is None and deployment.attempt < MAX_ATTEMPTS:
-            await self._retry(deployment)
+            with suppress(ConflictError):  # canceled or deleted meanwhile
+                await self._retry(deployment)
             return
         await self._endings.fail(deployment, found.reason, found.message)
 
@@ -181,6 +193,15 @@ class Scheduler:
         async with self._db.transaction() as tx:
             await deployments.requeue(tx, deployment, not_before=not_before, message=why, counts=False)
         await self._logs.write(deployment.id, "queue", f"Builds cannot start now, trying again: {why}")
+
+    async def _adopted_at_last(self) -> list[Deployment]:
+        """As ``_adopted``; where builds run may come up later than we do, and the sites do not wait for it."""
+        while True:
+            try:
+                return await self._adopted()
+            except UnreachableError as error:
+                log.warning("running builds cannot be adopted yet", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_QUEUE_S)
 
     async def _adopted(self) -> list[Deployment]:
         """At the start: reap jobs that belong to no build, return the builds to see through."""
@@ -216,6 +237,8 @@ class Scheduler:
                 await self._look_after(self._now())
             except ScaleMeshError as error:
                 log.warning("leases could not be looked after", extra={"error": str(error)})
+            except Exception:
+                log.exception("a bug: leases could not be looked after")
 
     async def _look_after(self, now: datetime) -> None:
         for deployment in await self._rows.expired(now):

@@ -69,7 +69,7 @@ class BuildTokens:
 
 def hashed(secret: str) -> str:
     """What is kept of a random secret of ours (sessions, tokens, codes): enough bits to need no slow hash."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()  # headers may hold any byte
 
 
 def load_key(path: Path) -> bytes:

@@ -49,7 +49,6 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 FOLLOWERS: Final = web.AppKey("followers", Followers)
-FORM_BYTES: Final = 256 * 1024  #: of pages; the API reads its bodies itself, each within its own bound
 
 
 class Services(Protocol):
@@ -141,7 +140,7 @@ async def _let_go(app: web.Application) -> None:
 
 def _bare_app() -> web.Application:
     errors = Errors(new_id=lambda: secrets.token_hex(8))
-    app = web.Application(middlewares=[errors.middleware], client_max_size=FORM_BYTES)
+    app = web.Application(middlewares=[errors.middleware])
     app.on_response_prepare.append(_add_headers)
     return app
 

@@ -1,5 +1,6 @@
 """Who asks: an API token, a session's cookie, or whoever the admin socket let in; and whether the browser may."""
 
+from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -102,6 +103,15 @@ def signed_in(request: web.Request) -> User:
     if user is None:
         raise _nobody()
     return user
+
+
+def caller_of(request: web.Request) -> str:
+    """Whose tries to sign in count together: an address; of IPv6 its /64, which is what one person is given."""
+    try:
+        address = ip_address(request.remote or "")
+    except ValueError:  # a unix socket has none
+        return ""
+    return str(ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
 
 
 def _is_same(origin: str, request: web.Request) -> bool:

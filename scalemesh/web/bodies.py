@@ -36,13 +36,34 @@ async def read_as(request: web.Request, cls: type[T], *, max_bytes: int = SMALL_
 
 async def read_json(request: web.Request, *, max_bytes: int = SMALL_BYTES) -> dict[str, Any]:
     """The JSON body, an object; no body counts as ``{}``. Errors as ``read_as``."""
-    data = await _read_bytes(request, max_bytes)
+    data = await read_bytes(request, max_bytes)
     if not data:
         return {}
     parsed = await asyncio.to_thread(_parsed, data) if len(data) > SMALL_BYTES else _parsed(data)
     if not isinstance(parsed, dict):
         raise InvalidError("the body must be a JSON object")
     return parsed
+
+
+async def read_bytes(request: web.Request, max_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLargeError: over *max_bytes*.
+        UnreachableError: the sender has stopped sending, or is too slow.
+    """
+    if (request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
+    data = bytearray()
+    try:
+        async with asyncio.timeout(WHOLE_S):
+            async for chunk in read_chunks(request):
+                data += chunk
+                if len(data) > max_bytes:
+                    raise _too_large(max_bytes)
+    except TimeoutError as error:
+        raise UnreachableError(f"the body was not whole after {WHOLE_S:.0f} s") from error
+    return bytes(data)
 
 
 async def read_chunks(request: web.Request) -> AsyncGenerator[bytes]:
@@ -122,21 +143,6 @@ def query_number(request: web.Request, name: str, default: int, *, low: int = 0,
     if not (text.isascii() and text.isdecimal()) or len(text) > 18 or not low <= int(text) <= high:
         raise InvalidError(f"{name} = {text[:40]!r}: must be a number from {low} to {high}")
     return int(text)
-
-
-async def _read_bytes(request: web.Request, max_bytes: int) -> bytes:
-    if (request.content_length or 0) > max_bytes:
-        raise _too_large(max_bytes)
-    data = bytearray()
-    try:
-        async with asyncio.timeout(WHOLE_S):
-            async for chunk in read_chunks(request):
-                data += chunk
-                if len(data) > max_bytes:
-                    raise _too_large(max_bytes)
-    except TimeoutError as error:
-        raise UnreachableError(f"the body was not whole after {WHOLE_S:.0f} s") from error
-    return bytes(data)
 
 
 def _too_large(max_bytes: int) -> TooLargeError:

@@ -5,6 +5,7 @@ Exit code 1: a peer (npm by hand) does not run here, so there is nothing to comp
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ ROUNDS: Final = 5
 def main(arguments: Sequence[str]) -> int:
     """Measure what is named (all, if nothing is), show it, return the exit code."""
     wanted = _parsed(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # the daemon that was started is stopped either way
     before, outcomes = load_average(), {}
     for name in dict.fromkeys(wanted.names or NAMES):
         try:

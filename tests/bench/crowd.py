@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.bench.load import Load, steady_load
-from tests.bench.measure import Figure, Outcome, percentile
+from tests.bench.measure import Figure, Outcome, memory_mib, percentile
 from tests.whole.daemon import RunningDaemon, repository, running_daemon
 
 DEPLOYMENTS: Final = 20
@@ -43,8 +43,12 @@ async def measure(folder: Path, say: Callable[[str], None]) -> Outcome:
             queued = await asyncio.gather(*(daemon.deploy(url) for url in urls))
             most, jobs, states = await _watch(daemon, set(queued))
             took = time.monotonic() - began
+        assert daemon.process is not None
+        resident, _ = memory_mib(daemon.process.pid)
         say(f"crowd: {len(queued)} deployments in {took:.1f} s")
-    return Outcome(figures=[*_builds(most, jobs, states, took), *_answers("sites", site), *_answers("API", api)])
+    memory = Figure(bench="crowd", name="resident at the end", unit="MiB", values=[resident])
+    builds = _builds(most, jobs, states, took)
+    return Outcome(figures=[*builds, *_answers("sites", site), *_answers("API", api), memory])
 
 
 def _repository(daemon: RunningDaemon, name: object) -> str:

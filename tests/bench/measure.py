@@ -64,6 +64,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def memory_mib(pid: int) -> tuple[float, float]:
+    """(resident, proportional share) of a process."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()[1:]}
+    return kib["Rss"] / 1024, kib["Pss"] / 1024
+
+
 def load_average() -> float:
     """How many processes wanted to run, on average over the last minute."""
     return os.getloadavg()[0]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.bench.measure import Figure, Outcome
+from tests.bench.measure import Figure, Outcome, memory_mib
 from tests.whole.daemon import RunningDaemon, running_daemon
 
 PROJECTS: Final = 50
@@ -75,11 +75,8 @@ async def _visit(daemon: RunningDaemon, number: int) -> None:
 
 def _memory(daemon: RunningDaemon, when: str) -> list[Figure]:
     assert daemon.process is not None
-    text = Path(f"/proc/{daemon.process.pid}/smaps_rollup").read_text()
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()[1:]}
+    resident, share = memory_mib(daemon.process.pid)
     return [
-        Figure(
-            bench="rest", name=f"resident {when}", unit="MiB", values=[kib["Rss"] / 1024], at_most=MOST_RESIDENT_MIB
-        ),
-        Figure(bench="rest", name=f"proportional share {when}", unit="MiB", values=[kib["Pss"] / 1024]),
+        Figure(bench="rest", name=f"resident {when}", unit="MiB", values=[resident], at_most=MOST_RESIDENT_MIB),
+        Figure(bench="rest", name=f"proportional share {when}", unit="MiB", values=[share]),
     ]

@@ -74,6 +74,31 @@ class Refuses(EndsWhenTold):
         raise RefusedError("no user namespaces", fix="sysctl …")
 
 
+class StartsWhenTold(EndsWhenTold):
+    """Takes its time to start a job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.told = asyncio.Event(), asyncio.Event()
+
+    async def start(self, job: BuildJob) -> JobRef:
+        self.asked.set()
+        await self.told.wait()
+        return await super().start(job)
+
+
+class ComesUpLate(EndsWhenTold):
+    """Cannot say yet what runs when it is asked first."""
+
+    asked = 0
+
+    async def running(self) -> Sequence[JobRef]:
+        self.asked += 1
+        if self.asked == 1:
+            raise UnreachableError("the socket is closed")
+        return await super().running()
+
+
 class AnswersLate(EndsWhenTold):
     """Does not answer the first start."""
 

@@ -41,6 +41,7 @@ class Life:
         deployment = await self.submit(wanted)
         await self.built(deployment, data)
         await self.until(deployment, State.READY)
+        await self.last_words(deployment)  # the routes follow the row a moment later, and the last words both
         return deployment
 
     def live(self, host: str = "site.localhost") -> DeploymentId | None:

@@ -1,6 +1,7 @@
 """What builds keep for later builds stays within its project and its kind."""
 
 import os
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,3 +83,18 @@ async def test_too_much_is_refused(tmp_path: Path, deployment: Deployment) -> No
 async def test_a_key_is_a_plain_word(tmp_path: Path, deployment: Deployment, key: str) -> None:
     with pytest.raises(InvalidError):
         await Caches(tmp_path, project_bytes=2).find(deployment, key)
+
+
+async def test_no_more_is_written_than_was_announced(tmp_path: Path, deployment: Deployment) -> None:
+    sent = 0
+
+    async def endless() -> AsyncGenerator[bytes]:
+        nonlocal sent
+        while sent < 1000:
+            sent += 1
+            yield b"x" * 100
+
+    with pytest.raises(InvalidError, match="announced"):
+        await Caches(tmp_path, project_bytes=1000).keep(deployment, KEY, 300, endless())
+    assert sent == 4
+    assert list((tmp_path / deployment.project).iterdir()) == []

@@ -8,6 +8,7 @@ import pytest
 from scalemesh.config import Builds
 from scalemesh.errors import RefusedError, TooManyError
 from scalemesh.services.deployer import Wanted
+from scalemesh.services.scheduler import QUEUE_LOOK
 from scalemesh.values import State
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.life import begin
@@ -80,3 +81,14 @@ async def test_a_full_queue_says_so(tmp_path: Path) -> None:
             await life.submit(url=f"https://git.example/a/n{number}")
         with pytest.raises(TooManyError):
             await life.submit(url="https://git.example/a/four")
+
+
+async def test_a_project_at_its_limit_keeps_nobody_waiting_however_much_it_has_queued(tmp_path: Path) -> None:
+    builds = Builds(total_memory_mib=65536, parallel=2, parallel_per_project=1)
+    async with begin(tmp_path, EndsWhenTold(), builds) as life:
+        running = await life.submit()
+        await life.executor.job(running)
+        for number in range(QUEUE_LOOK + 1):
+            await life.submit(Wanted(branch=f"b{number}"))
+        await life.executor.job(await life.submit(url="https://git.example/b/other"))
+        assert len(life.executor.jobs) == 2

@@ -12,7 +12,7 @@ import pytest
 
 import scalemesh.db
 from scalemesh.db.database import Database, open_database
-from scalemesh.errors import ConfigError, ConflictError
+from scalemesh.errors import ConfigError, ConflictError, NotFoundError
 
 STATEMENTS = [
     pytest.param(value, id=f"{module.name}.{name}")
@@ -106,3 +106,24 @@ async def test_a_file_that_is_no_database_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be opened"):
         async with open_database(tmp_path / "w.db"):
             pass
+
+
+async def test_nobody_else_on_the_machine_may_read_it(tmp_path: Path) -> None:
+    """Also one that an earlier version left open to all."""
+    (tmp_path / "old.db").touch(mode=0o644)
+    async with open_database(tmp_path / "old.db"), open_database(tmp_path / "new.db"):
+        files = [file for file in tmp_path.iterdir() if file.name.startswith(("old.db", "new.db"))]
+        assert len(files) == 6
+        assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+
+
+async def test_a_row_of_something_deleted_is_told_as_that(database: Database) -> None:
+    with pytest.raises(NotFoundError, match="deleted meanwhile"):
+        async with database.transaction() as tx:
+            await tx.run("INSERT INTO project_blob (project_id, sha256, size_bytes) VALUES ('prj_gone', 'x', 1)")
+
+
+async def test_what_breaks_while_it_is_open_is_not_told_as_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="the disk"):
+        async with open_database(tmp_path / "v.db"):
+            raise OSError("the disk of somebody else")

@@ -97,3 +97,14 @@ def test_what_is_no_table_is_told_so(data: object) -> None:
 
 def test_long_values_are_cut_in_the_words() -> None:
     assert len(mistakes({"name": ["x" * 1000]})[0]) < 120
+
+
+def test_a_flood_of_mistakes_is_cut() -> None:
+    """Each unknown name is compared with all that are known: who sends thousands must not hold up everybody else."""
+    assert len(mistakes({"name": "x", **{f"nam{number}": 0 for number in range(20_000)}})) == 50
+    words = mistakes({"name": "x", "words": [0] * 10_000})
+    assert (len(words), words[-1]) == (51, "and 9950 more")
+
+
+def test_a_long_unknown_name_is_cut_in_the_words() -> None:
+    assert len(mistakes({"name": "x", "y" * 10_000: 0})[0]) < 200

@@ -51,6 +51,7 @@ class RunningDaemon:
     environ: Mapping[str, str] = field(default_factory=dict)
     prefix: Sequence[str] = ()  #: words before the daemon's; they must exec it
     netns: str = ""  #: the name of the network namespace that it runs in; empty: ours
+    is_mounted_apart: bool = False  #: its data lie in a mount namespace of its own, which *prefix* makes
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
 
@@ -60,6 +61,8 @@ class RunningDaemon:
 
     @property
     def data(self) -> Path:
+        if self.is_mounted_apart and self.process is not None:
+            return Path(f"/proc/{self.process.pid}/root{self.home}/data")
         return self.home / "data"
 
     @property
@@ -144,11 +147,14 @@ class RunningDaemon:
         return dict(_processes_with({jobs, f"-{deployment}"} if deployment else {jobs}, own))
 
     def temporary_files(self) -> list[str]:
-        """Files that nobody needs any more once all deployments have come to their end."""
-        places = ("store/tmp", "store/staging", "jobs")
-        found = [path for place in places for path in (self.data / place).glob("*") if path.name != ".state"]
-        found += (self.data / "jobs" / ".trash").glob("*")
-        return [str(path.relative_to(self.data)) for path in found if path.name != ".trash"]
+        """Files that nobody needs any more once all deployments have come to their end.
+
+        Not those of the executor's look at itself (``.probe-…``): one that was cut off is swept a minute later.
+        """
+        places = ("store/tmp", "store/staging", "jobs", "jobs/.trash")
+        found = [path for place in places for path in (self.data / place).glob("*")]
+        kept = (".state", ".trash", ".probe-")
+        return [str(path.relative_to(self.data)) for path in found if not path.name.startswith(kept)]
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
         """One API call over the admin socket; the decoded answer, which must not be an error."""

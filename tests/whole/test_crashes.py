@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -21,6 +22,9 @@ from tests.whole.sites import HELLO, built_by
 
 pytestmark = pytest.mark.timeout(120)
 
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="mounts a small file system in a namespace of its own: run as root"
+)
 GOOD: Final = (
     "mkdir -p out/a; echo built; for n in 1 2 3; do echo page $n >out/a/$n.html; done; echo new >out/index.html"
 )
@@ -235,12 +239,12 @@ async def test_a_build_that_ended_while_the_daemon_was_away_is_published(daemon:
 
 async def test_a_lost_build_starts_once_more_and_not_twice(daemon: RunningDaemon) -> None:
     await daemon.start()
-    once = await daemon.deploy(repository(daemon.home, "once", built_by(f"echo here; sleep 1.5; {HELLO}")))
-    twice = await daemon.deploy(repository(daemon.home, "twice", built_by("echo here; sleep 600")))
+    once = await daemon.deploy(repository(daemon.home, "once", built_by(f"echo begun; sleep 1.5; {HELLO}")))
+    twice = await daemon.deploy(repository(daemon.home, "twice", built_by("echo begun; sleep 600")))
     for deployment in (once, twice):
-        await daemon.until_said(deployment, "here")
+        await daemon.until_said(deployment, "begun")
         daemon.kill_supervisor(deployment)
-    await daemon.eventually(lambda: says_twice(daemon, twice, "here"), 20)
+    await daemon.eventually(lambda: says_twice(daemon, twice, "begun"), 20)
     daemon.kill_supervisor(twice)
     found = await daemon.until(once, "ready")
     assert found["attempt"] == 2
@@ -264,6 +268,65 @@ async def test_a_second_daemon_on_the_same_data_is_refused(daemon: RunningDaemon
     assert "Traceback" not in daemon.log()
     assert await page(daemon, "site.localhost") == OLD_PAGE
     await daemon.stop()
+
+
+@asynccontextmanager
+async def on_a_small_disk(home: Path, size: str) -> AsyncIterator[RunningDaemon]:
+    """A daemon whose data lie on a file system of that size, which it alone sees; builds work elsewhere."""
+    mount = f'mkdir -p "$0" && mount -t tmpfs -o size={size} none "$0" && exec "$@"'
+    prefix = ("unshare", "--mount", "sh", "-ec", mount, str(home / "data"))
+    work_dir = f'work_dir = "{home}/jobs"'
+    daemon = RunningDaemon(home, prefix=prefix, is_mounted_apart=True, executor=work_dir)
+    try:
+        await daemon.start()
+        yield daemon
+        await daemon.stop()
+    finally:
+        daemon.kill_all()
+
+
+@needs_root
+async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
+    """What a build tells and sends waits until there is room again."""
+    async with on_a_small_disk(tmp_path, "640m") as daemon:
+        await daemon.until(await daemon.deploy(repository(tmp_path, "site", built_by(HELLO))), "ready")
+        waiting = await daemon.deploy(repository(tmp_path, "waits", built_by(f"echo begun; sleep 2; {HELLO}")))
+        await daemon.until_said(waiting, "begun")
+        fill(daemon.data / "filler")
+        assert await page(daemon, "site.localhost") == OLD_PAGE
+        status, said = await daemon.try_call("POST", "/projects", {"name": "no-room", "git_url": None})
+        assert (status, "disk is full" in said["detail"], "disk" in said["fix"]) == (503, True, True), said
+        told = daemon.log().count("full")
+        await daemon.eventually(lambda: not any("sleep 2" in words for words in daemon.processes(waiting).values()))
+        await daemon.eventually(lambda: daemon.log().count("full") > told, 20, "nobody said what the build waits for")
+        assert await page(daemon, "site.localhost") == OLD_PAGE
+
+        for filler in daemon.data.glob("filler*"):
+            filler.unlink()
+        found = await daemon.until(waiting, "ready")
+        assert found["attempt"] == 1
+        assert await page(daemon, "waits.localhost") == OLD_PAGE
+        assert [line["text"] for line in await daemon.lines(waiting)].count("begun") == 1
+        await daemon.until(await daemon.deploy(repository(tmp_path, "later", built_by(HELLO))), "ready")
+        assert "Traceback" not in daemon.log()
+
+
+@needs_root
+async def test_a_disk_that_is_nearly_full_does_not_keep_the_sites_down(tmp_path: Path) -> None:
+    async with on_a_small_disk(tmp_path, "64m") as daemon:
+        assert "are free for blobs" in daemon.log()
+        await daemon.until(await daemon.upload("finished", "prebuilt", {"index.html": b"here"}), "ready")
+        assert await page(daemon, "finished.localhost") == "here"
+
+
+def fill(path: Path) -> None:
+    """Write to *path* until not a byte more fits."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(1 << 20)):
+            pass
+    with path.with_suffix(".rest").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(512)):
+            pass
 
 
 async def everything(daemon: RunningDaemon) -> list[dict[str, Any]]:

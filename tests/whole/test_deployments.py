@@ -3,19 +3,29 @@
 import asyncio
 import hashlib
 import json
+import os
 import re
-from collections.abc import AsyncIterator
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.whole.daemon import RunningDaemon, end_all, git, repository
+from tests.whole import git_server
+from tests.whole.daemon import RunningDaemon, end_all, git, repository, running_daemon
+from tests.whole.outside_world import open_world
 from tests.whole.sites import HELLO, built_by, fixture
 
 pytestmark = pytest.mark.timeout(120)
 NPM_S = 100
+GIT_HOST = "10.0.0.1"  # in a network of the tests' own
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: run as root")
 STEPS = ["queue", "fetch", "detect", "install", "build", "collect", "upload", "publish", "end"]
 
 
@@ -206,6 +216,55 @@ async def test_a_followed_log_goes_on_after_a_cut(daemon: RunningDaemon) -> None
     for rows in (by_stream, by_socket):
         assert rows[-1]["end"]["state"] == "ready"
         assert rows[:-1] == kept
+
+
+@pytest.fixture(scope="module")
+def git_host() -> Iterator[str]:
+    """A Git server by HTTP in a network of the tests' own; yields the namespace of the machine that builds run on."""
+    root = Path(tempfile.mkdtemp(prefix="scalemesh-git-"))
+    for name in ("open", "private"):
+        git("init", "-q", "-b", "main", str(root / "work" / name))
+        (root / "work" / name / "index.html").write_text(f"from {name}")
+        git("-C", str(root / "work" / name), "add", "-A")
+        git("-C", str(root / "work" / name), "commit", "-q", "-m", "First")
+        git("clone", "-q", "--bare", str(root / "work" / name), str(root / name / "site.git"))
+    with open_world() as here:
+        words = ["nsenter", f"--net=/run/netns/{here.removesuffix('h')}w", sys.executable, git_server.__file__]
+        with subprocess.Popen([*words, str(root), GIT_HOST, "8000"], stdout=subprocess.PIPE) as server:
+            try:
+                assert server.stdout is not None
+                assert server.stdout.readline() == b"ready\n"
+                yield here
+            finally:
+                server.kill()
+    shutil.rmtree(root)
+
+
+@needs_root
+async def test_a_repository_by_http_is_reached_where_its_network_was_opened(git_host: str, tmp_path: Path) -> None:
+    opened = f'allow_networks = ["{GIT_HOST}/32"]'
+    async with running_daemon(tmp_path, builds=opened, netns=git_host) as daemon:
+        found = await daemon.until(await daemon.deploy(f"http://{GIT_HOST}:8000/open/site.git"), "ready")
+        assert found["commit"]["message"] == "First"
+        assert await body(daemon, "site.localhost", "/") == "from open"
+
+        private = f"http://{GIT_HOST}:8000/private/site.git"
+        found = await daemon.until(await daemon.deploy(private, project="private"), "failed")
+        assert found["reason"] == "clone_failed"
+        assert re.search("password|credentials|private|sign", found["message"], re.IGNORECASE), found["message"]
+        status, said = await daemon.try_call(
+            "POST", "/deployments", {"git_url": private.replace("//", "//reader:opensesame@")}
+        )
+        assert (status, "password in a URL" in json.dumps(said)) == (400, True), said
+        assert "opensesame" not in json.dumps(said) + daemon.log()
+
+
+@needs_root
+async def test_a_repository_in_a_private_network_is_out_of_reach(git_host: str, tmp_path: Path) -> None:
+    async with running_daemon(tmp_path, netns=git_host) as daemon:
+        found = await daemon.until(await daemon.deploy(f"http://{GIT_HOST}:8000/open/site.git"), "failed")
+        assert found["reason"] == "clone_failed"
+        assert GIT_HOST in found["message"]
 
 
 async def followed(daemon: RunningDaemon, deployment: str, follow: Any) -> list[dict[str, Any]]:

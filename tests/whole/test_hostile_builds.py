@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.timeout(100),
 ]
 MIB: Final = 1 << 20
-ANSWER_S: Final = 2.0  #: on a loaded machine of two cores, a visit and an API call together
+ANSWER_S: Final = 3.0  #: on a loaded machine of two cores, a visit and an API call together
 
 #: what it is, the build, the reason, words of the message
 ENDS: Final = [

@@ -4,6 +4,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Final
 
+from plugins.executors.local.addresses import Reach
 from plugins.executors.local.config import LocalConfig
 from plugins.executors.local.description import CODE
 from plugins.executors.local.machine import Machine
@@ -44,7 +45,7 @@ def tell(config: LocalConfig, machine: Machine, seen: dict[str, Any] | None, fai
         what = 'sandbox = "off": builds can read and change everything that the daemon\'s user can'
         found.append(Finding(ok=True, what=what, fix='[executor.local] sandbox = "bwrap"'))
     elif not machine.lacks:
-        found += _sandbox(machine, seen) if seen else [_no_sandbox(failure)]
+        found += _sandbox(config, machine, seen) if seen else [_no_sandbox(failure)]
     return [*found, _limits(machine), _nodes(machine)]
 
 
@@ -52,7 +53,7 @@ def _no_sandbox(failure: str) -> Finding:
     return Finding(ok=False, what=f"no job could be run in the sandbox: {failure}", fix=fix_for(failure))
 
 
-def _sandbox(machine: Machine, seen: dict[str, Any]) -> list[Finding]:
+def _sandbox(config: LocalConfig, machine: Machine, seen: dict[str, Any]) -> list[Finding]:
     code, said = seen["inner"]
     proven = code == 0 and said == "1"
     fix = fix_for(str(said)) if not proven else ""
@@ -68,11 +69,13 @@ def _sandbox(machine: Machine, seen: dict[str, Any]) -> list[Finding]:
         for code, said in seen["nodes"]
         if code != 0
     ]
-    return [*found, _network(machine, seen)]
+    return [*found, _network(config, machine, seen)]
 
 
-def _network(machine: Machine, seen: dict[str, Any]) -> Finding:
-    if seen["way_to_metadata"] or seen["way_to_private"]:
+def _network(config: LocalConfig, machine: Machine, seen: dict[str, Any]) -> Finding:
+    reach = Reach(config.allow_networks, ())
+    tried = {"169.254.169.254": seen["way_to_metadata"], "10.0.0.1": seen["way_to_private"]}
+    if any(has_way and not reach.permits(address) for address, has_way in tried.items()):
         what = "forbidden addresses can be reached from the sandbox"
         return Finding(ok=False, what=what, fix='report this; until then use network = "proxy"')
     if machine.network != "proxy":

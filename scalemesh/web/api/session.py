@@ -7,7 +7,7 @@ from aiohttp import web
 from scalemesh.errors import ForbiddenError, InvalidError
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.links import Links
-from scalemesh.web.auth import SESSION, Gate, signed_in
+from scalemesh.web.auth import SESSION, Gate, caller_of, signed_in
 from scalemesh.web.bodies import read_as
 
 
@@ -54,7 +54,7 @@ class SessionRoutes:
         if wanted.code is not None:
             session = await self._accounts.enter(wanted.code)
         else:
-            session = await self._accounts.sign_in(wanted.name or "", wanted.password or "")
+            session = await self._accounts.sign_in(wanted.name or "", wanted.password or "", caller=caller_of(request))
         response = web.Response(status=204)
         self._gate.begin(response, session)
         return response
@@ -75,7 +75,7 @@ class SessionRoutes:
         await self._accounts.set_password(user.id, wanted.password)
         response = web.Response(status=204)
         if request.get(SESSION) is not None:
-            self._gate.begin(response, await self._accounts.sign_in(user.name, wanted.password))
+            self._gate.begin(response, await self._accounts.begin_session(user.id))
         return response
 
     async def welcome(self, request: web.Request) -> web.Response:

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from scalemesh.errors import InvalidError, ScaleMeshError
 from scalemesh.values import BuildSettings
+from scalemesh.web.bodies import read_bytes
 
 MAX_FIELDS: Final = 40
+MAX_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,19 @@ class Form:
 
 
 async def read_form(request: web.Request) -> Form:
-    """Return the posted form; the application bounds its size.
+    """Return the posted form. Ours have no files, so they come in one way only.
 
     Raises:
-        InvalidError: it is none, or holds files.
+        InvalidError: it is none.
+        TooLargeError: over MAX_BYTES.
+        UnreachableError: it did not come in time.
     """
-    if request.content_type not in ("application/x-www-form-urlencoded", "multipart/form-data"):
+    if request.content_type != "application/x-www-form-urlencoded":
         raise InvalidError("that is no form")
-    posted = await request.post()
-    if len(posted) > MAX_FIELDS or not all(isinstance(value, str) for value in posted.values()):
-        raise InvalidError("that is not the form we showed")
+    data = await read_bytes(request, MAX_BYTES)
+    try:
+        posted = parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError as error:  # no UTF-8, or more fields
+        raise InvalidError("that is not the form we showed") from error
     # Browsers send every line's end as CR LF; a variable's value has the one that was typed.
-    return Form({name: str(value).replace("\r\n", "\n") for name, value in posted.items()})
+    return Form({name: value.replace("\r\n", "\n") for name, value in posted})

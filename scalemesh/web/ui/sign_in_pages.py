@@ -8,7 +8,7 @@ from aiohttp import web
 from scalemesh.errors import GoneError, ScaleMeshError, TooManyError, UnauthorizedError
 from scalemesh.services.accounts import MAX_PASSWORD, MIN_PASSWORD, Accounts
 from scalemesh.values import Secret
-from scalemesh.web.auth import SESSION, USER, Gate, signed_in
+from scalemesh.web.auth import SESSION, USER, Gate, caller_of, signed_in
 from scalemesh.web.ui.forms import Form, read_form
 from scalemesh.web.ui.render import Renderer
 
@@ -40,7 +40,7 @@ class SignInPages:
         form = await read_form(request)
         target = _target(form.raw("next"))
         try:
-            token = await self._accounts.sign_in(form.text("name"), form.raw("password"))
+            token = await self._accounts.sign_in(form.text("name"), form.raw("password"), caller=caller_of(request))
         except (UnauthorizedError, TooManyError) as error:
             failed = form.failing("password", error)
             return self._renderer.page(request, "sign_in.html", {"form": failed, "target": target}, status=error.status)
@@ -77,8 +77,7 @@ class SignInPages:
             await self._accounts.set_password(user.id, form.raw("password"))
         except ScaleMeshError as error:
             return self._show_password(request, user.name, form.failing("password", error))
-        token = await self._accounts.sign_in(user.name, form.raw("password"))
-        return self._begun("/", token)
+        return self._begun("/", await self._accounts.begin_session(user.id))
 
     def _begun(self, target: str, session: Secret) -> web.Response:
         response = see(target)
