@@ -38,8 +38,7 @@ class Hosts:
         for name, value in (("base", self.base), ("control", self.control)):
             if not value or value != value.lower() or ":" in value or "/" in value or value.endswith("."):
                 raise ValueError(f"{name} = {value!r}: must be a lower-case host name without port")
-        if self.public_url is not None and not self.public_url.startswith(("http://", "https://")):
-            raise ValueError(f"public_url = {self.public_url!r}: must begin with http:// or https://")
+        _check_url("public_url", self.public_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,6 @@ class Serving:
     cache_mib: int = 32
     cached_file_kib: int = 256
     manifest_cache_mib: int = 32
-    header_timeout_s: int = 20
     keepalive_timeout_s: int = 75
 
     def __post_init__(self) -> None:
@@ -109,7 +107,10 @@ class Builds:
             _within(name, getattr(self, name), 1, 1 << 24)
         for name in ("disk_mib", "output_mib", "output_files", "log_mib", "cache_mib", "lease_s", "overtake_limit_s"):
             _within(name, getattr(self, name), 1, 1 << 24)
+        for name in ("reserve_mib", "total_memory_mib"):
+            _within(name, getattr(self, name), 0, 1 << 24)
         _within("cpu_weight", self.cpu_weight, 1, 10_000)
+        _check_url("public_url", self.public_url)
 
     def limits(self) -> Limits:
         """The limits of one build, in the units of its job."""
@@ -222,6 +223,11 @@ def _anchored(config: Config, folder: Path) -> Config:
     root = config.git.file_root
     git = replace(config.git, file_root=(folder / root).resolve()) if root else config.git
     return replace(config, data_dir=(folder / config.data_dir).resolve(), git=git)
+
+
+def _check_url(name: str, value: str | None) -> None:
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise ValueError(f"{name} = {value!r}: must begin with http:// or https://")
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from scalemesh.config import Config, Listen
@@ -195,14 +196,26 @@ class Fields(logging.Formatter):
         fields = {name: value for name, value in vars(record).items() if name not in PLAIN}
         text = super().format(record)
         head, separator, stack = text.partition("\n")
-        return head + "".join(f" {name}={value!s}" for name, value in fields.items()) + separator + stack
+        return head + "".join(f" {name}={_in_one_line(value)}" for name, value in fields.items()) + separator + stack
+
+
+def _in_one_line(value: object) -> str:
+    """Paths and errors carry what strangers sent: no line of theirs must look like one of ours."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Set up logging for the whole process: once, in the program that runs the daemon."""
     handler = logging.StreamHandler()
     handler.setFormatter(Fields("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler.addFilter(is_ours_to_mend)
     logging.basicConfig(level=level, handlers=[handler])
+
+
+def is_ours_to_mend(record: logging.LogRecord) -> bool:
+    """A stranger who does not speak HTTP is answered 400; aiohttp would log a stack for each."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 async def until_signal(serve: Callable[[], Awaitable[None]]) -> None:

@@ -8,7 +8,6 @@ paths in a table are resolved by the registry before ``open`` (fields typed ``pa
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from scalemesh.values import (
@@ -106,17 +105,6 @@ class BlobStore(Checks, Protocol):
         """Forget the blob; one that is not there is no error."""
 
 
-class LocalFiles(Protocol):
-    """A blob store whose blobs are files of this machine, so that they can be served without reading them first."""
-
-    def path(self, sha256: Digest) -> Path:
-        """Where the blob lies if the store holds it. Its bytes never change; the caller must not change them.
-
-        Raises:
-            InvalidError: that is no digest.
-        """
-
-
 class Staging(Protocol):
     """Uploads of one deployment's attempt, before it has proven that they are its own.
 
@@ -147,6 +135,10 @@ class Staging(Protocol):
 
     async def clear(self, deployment: DeploymentId) -> None:
         """Forget all uploads of all attempts of *deployment*. Repeatable."""
+
+
+class Store(BlobStore, Staging, Protocol):
+    """What a plug-in of the point ``store`` is: both, over the same place, so that adopting copies nothing."""
 
 
 class LogBus(Checks, Protocol):

@@ -1,7 +1,7 @@
 """The nouns of the product, frozen; the states of a deployment and the one table of their moves. No I/O."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
@@ -70,7 +70,7 @@ class SourceKind(StrEnum):
 
 
 class Secret(str):
-    """A string that does not show itself in a repr, a log line or a stack."""
+    """A string that does not show itself in a repr, and so in no dataclass and no list that is printed."""
 
     __slots__ = ()
 
@@ -253,7 +253,6 @@ class Manifest:
     dialect: str
     entries: Mapping[str, Entry]
     fallback: str | None = None  #: the entry that answers unknown page paths (single-page app)
-    extra: Mapping[str, object] = field(default_factory=dict)
 
 
 class HostKind(StrEnum):

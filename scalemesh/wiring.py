@@ -8,17 +8,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from builder.frameworks import immutable_patterns
 from scalemesh import registry
-from scalemesh.config import MIB, Config, Serving
+from scalemesh.config import MIB, Config, Hosts, Serving
 from scalemesh.daemon import Daemon, bound_socket, only_daemon, until_signal
 from scalemesh.db.database import Database, open_database
 from scalemesh.edge.cache import BlobCache, ManifestCache
 from scalemesh.edge.visit import Visits
 from scalemesh.errors import ConfigError, ScaleMeshError
-from scalemesh.ports import BlobStore, Checks, Executor, Finding, LogBus, LogStore
+from scalemesh.ports import BlobStore, Checks, Executor, Finding, LogBus, LogStore, Store
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.caches import Caches
@@ -46,10 +46,8 @@ DAY_S: Final = 24 * 3600
 class Plugins:
     """The four plug points, opened."""
 
-    def __init__(self, executor: Executor, store: Any, logs: LogStore, bus: LogBus) -> None:
-        self.executor, self.logs, self.bus = executor, logs, bus
-        self.store: BlobStore = store
-        self.staging = store
+    def __init__(self, executor: Executor, store: Store, logs: LogStore, bus: LogBus) -> None:
+        self.executor, self.store, self.logs, self.bus = executor, store, logs, bus
 
     def all(self) -> dict[str, Checks]:
         return {"executor": self.executor, "store": self.store, "logs": self.logs, "bus": self.bus}
@@ -149,19 +147,19 @@ def assemble(
     memory_bytes, links, routes = memory_for_builds(config), Links(config.hosts, port), RouteTable()
     ledger = Ledger(database, routes)
     logs = LogPipeline(plugins.logs, plugins.bus, now=now, counted=counted)
-    endings = Endings(ledger, plugins.staging, logs, now=now)
+    receiving = Receiving(database, plugins.store, limits)
+    endings = Endings(ledger, receiving, logs, now=now)
     scheduler = Scheduler(
         ledger, plugins.executor, endings, logs, tokens,
         builds=builds, memory_bytes=memory_bytes, socket=str(config.builds_socket), now=now,
     )  # fmt: skip
-    receiving = Receiving(database, plugins.staging, limits)
-    stored = Stored(plugins.store, plugins.staging, Listings(plugins.store), receiving)
+    stored = Stored(plugins.store, Listings(plugins.store), receiving)
     publisher = Publisher(
         ledger, stored, endings, logs,
         limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, now=now,
     )  # fmt: skip
     caches = Caches(config.data_dir / "caches", project_bytes=builds.cache_mib * MIB)
-    projects = Projects(ledger, vault, git=config.git, base=base, now=now)
+    projects = Projects(ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), now=now)
     return Services(
         accounts=Accounts(database, config.accounts, now=now),
         builds=BuildCalls(
@@ -241,6 +239,11 @@ async def findings(points: Mapping[str, Checks]) -> list[tuple[str, Finding]]:
     """What each plug-in finds of itself, all looked at at once."""
     found: Sequence[Sequence[Finding]] = await asyncio.gather(*(plugin.check() for plugin in points.values()))
     return [(point, finding) for point, each in zip(points, found, strict=True) for finding in each]
+
+
+def own_labels(hosts: Hosts) -> set[str]:
+    """Labels below the base that the control host has: a project of that name could never be visited."""
+    return {hosts.control.removesuffix(f".{hosts.base}")} if hosts.control.endswith(f".{hosts.base}") else set()
 
 
 def memory_for_builds(config: Config) -> int:

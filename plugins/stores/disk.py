@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from scalemesh.errors import InvalidError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
-from scalemesh.ports import BlobStore, Finding, LocalFiles, Staging
+from scalemesh.ports import Finding, Store
 from scalemesh.values import Blob, DeploymentId, Digest
 
 P = ParamSpec("P")
@@ -45,7 +45,7 @@ class DiskConfig:
 
 
 class DiskStore:
-    """Implements BlobStore, Staging and LocalFiles.
+    """Implements Store: blobs and the staging area on one file system.
 
     All file work happens in threads of the store's own. A caller that is cancelled leaves at once; its thread ends
     the step that it is in.
@@ -75,7 +75,7 @@ class DiskStore:
             await asyncio.to_thread(readers.shutdown)
             await asyncio.to_thread(writers.shutdown)
 
-    # BlobStore and LocalFiles
+    # BlobStore
 
     async def put(self, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
         target = self.path(blob.sha256)
@@ -380,6 +380,4 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 
 if TYPE_CHECKING:
-    _keeps: type[BlobStore] = DiskStore
-    _stages: type[Staging] = DiskStore
-    _serves: type[LocalFiles] = DiskStore
+    _fits: type[Store] = DiskStore

@@ -20,7 +20,7 @@ def from_ms_or_none(value: int | None) -> datetime | None:
 
 
 def settings_to_json(settings: BuildSettings) -> str:
-    return json.dumps({name: value for name, value in asdict(settings).items() if value})
+    return json.dumps({name: value for name, value in asdict(settings).items() if value is not None})
 
 
 def settings_from_json(text: str) -> BuildSettings:

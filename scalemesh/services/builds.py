@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Reason, Sec
 log = logging.getLogger(__name__)
 MAX_FACT = 10_000
 MAX_NONCE = 200
+MOST_CLAIMS = 1000  #: whose secrets are remembered for masking; of others they are read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class BuildCalls:
             caches,
         )
         self._builds, self._git, self._site_url, self._now = builds, git, site_url, now
-        self._secrets: dict[DeploymentId, list[Secret]] = {}  # of builds that run; read again after a restart
+        self._secrets: OrderedDict[DeploymentId, list[Secret]] = OrderedDict()  # of claims; after a restart, read again
 
     def who(self, token: str) -> Attempt:
         """Whose token it is.
@@ -113,6 +115,7 @@ class BuildCalls:
         fault("claim.after_commit")
         log.info("build claimed", extra={"deployment": deployment.id, "attempt": deployment.attempt})
         variables = await self._projects.environment(deployment.project, deployment.environment)
+        self._remember(deployment.id, variables.values())
         limits = asdict(self._builds.limits())
         limits.pop("cpu_weight")
         return {
@@ -231,8 +234,14 @@ class BuildCalls:
     async def _secrets_of(self, deployment: Deployment) -> list[Secret]:
         if deployment.id not in self._secrets:
             values = await self._projects.environment(deployment.project, deployment.environment)
-            self._secrets[deployment.id] = list(values.values())
+            self._remember(deployment.id, values.values())
         return self._secrets[deployment.id]
+
+    def _remember(self, deployment: DeploymentId, secrets: Iterable[Secret]) -> None:
+        """The very values that were handed out: one that is changed meanwhile is masked all the same."""
+        self._secrets[deployment] = list(secrets)
+        while len(self._secrets) > MOST_CLAIMS:
+            self._secrets.popitem(last=False)
 
     async def _source_of(self, deployment: Deployment) -> dict[str, object]:
         if deployment.source is SourceKind.UPLOAD and deployment.source_listing is not None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -43,7 +43,7 @@ class Wanted:
     """What somebody wants deployed."""
 
     source: SourceKind = SourceKind.GIT
-    branch: str | None = None  #: None: the repository's default branch
+    branch: str | None = None  #: None: the project's production branch
     commit: str | None = None  #: None: the newest of the branch
     production: bool | None = None  #: None: decided by the branch
 
@@ -97,6 +97,7 @@ class Deployer:
             RefusedError: it could never fit into this machine's memory.
         """
         self._check(project, wanted)
+        wanted = _named(project, wanted)
         async with self._ledger.change(project.id) as tx:
             if await queue.queue_length(tx) >= self._builds.queue_length:
                 raise TooManyError(
@@ -248,3 +249,10 @@ class Deployer:
             if not await aliases.is_taken(tx, host):
                 return deployment
         raise ConflictError("no free permalink was found", fix="try again")
+
+
+def _named(project: Project, wanted: Wanted) -> Wanted:
+    """*wanted* with the production branch by name, where it is known and nobody named another."""
+    if wanted.source is not SourceKind.GIT or wanted.branch is not None or wanted.commit is not None:
+        return wanted
+    return replace(wanted, branch=project.production_branch)

@@ -7,15 +7,15 @@ from scalemesh.db import deployments
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, NotFoundError
 from scalemesh.faults import fault
-from scalemesh.ports import Staging
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.receiving import Receiving
 from scalemesh.values import Deployment, Reason, State
 
 
 class Endings:
-    def __init__(self, ledger: Ledger, staging: Staging, logs: LogPipeline, *, now: Callable[[], datetime]) -> None:
-        self._ledger, self._staging, self._logs, self._now = ledger, staging, logs, now
+    def __init__(self, ledger: Ledger, receiving: Receiving, logs: LogPipeline, *, now: Callable[[], datetime]) -> None:
+        self._ledger, self._receiving, self._logs, self._now = ledger, receiving, logs, now
         self._rows = DeploymentRows(ledger.database)
 
     async def fail(self, deployment: Deployment, reason: Reason, message: str) -> bool:
@@ -49,7 +49,7 @@ class Endings:
 
     async def clean(self, deployment: Deployment, last_words: str) -> None:
         """Drop its uploads, say the last words, close its log. Repeatable."""
-        await self._staging.clear(deployment.id)
+        await self._receiving.drop(deployment)
         await self._logs.write(deployment.id, "end", last_words, once=1)
         async with self._ledger.database.transaction() as tx:
             await deployments.cleaned(tx, deployment.id)

@@ -28,7 +28,7 @@ class Verdict:
 def verdict(end: BuildEnd, reported: Mapping[str, object] | None, limits: Limits) -> Verdict:
     """Why the build failed; *reported* is the builder's Failure, None if it could not tell."""
     told = Reason(str(reported["reason"])) if reported else None
-    if end.cause in LIMITS and (told is None or told in VAGUE):
+    if end.cause in LIMITS and (told is None or told in VAGUE or told is LIMITS[end.cause]):
         return Verdict(LIMITS[end.cause], _limit_message(end, limits))
     if told is not None and reported is not None:
         return Verdict(told, str(reported["message"]))

@@ -1,6 +1,6 @@
 """State first, memory second: changes of a project that its routes follow."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from scalemesh.db import aliases
@@ -8,7 +8,7 @@ from scalemesh.db.aliases import AliasRows
 from scalemesh.db.database import Database, Transaction
 from scalemesh.faults import fault
 from scalemesh.services.routing import RouteTable
-from scalemesh.values import ProjectId
+from scalemesh.values import ProjectId, Route
 
 
 class Ledger:
@@ -24,6 +24,10 @@ class Ledger:
         async with self.database.transaction() as tx:
             yield tx
             generation, routes = await aliases.snapshot(tx, project)
+        self.apply(project, generation, routes)
+
+    def apply(self, project: ProjectId, generation: int, routes: Sequence[Route]) -> None:
+        """Let the route table follow a transaction of the caller's own, which took this ``aliases.snapshot``."""
         fault("ledger.before_routes")
         self._routes.apply(project, generation, routes)
 

@@ -27,9 +27,7 @@ class Listings:
         """Store the list durably and return its digest. The same files make the same digest."""
         rows = sorted([f.path, f.sha256, f.size_bytes, int(f.is_executable)] for f in files)
         data = json.dumps(rows, separators=(",", ":")).encode()
-        blob = Blob(sha256=Digest(hashlib.sha256(data).hexdigest()), size_bytes=len(data))
-        await self._store.put(blob, _once(data))
-        return blob.sha256
+        return await put_bytes(self._store, data)
 
     async def read(self, listing: Digest) -> list[OutputFile]:
         """The files of a list.

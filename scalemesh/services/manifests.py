@@ -115,7 +115,6 @@ def encode(manifest: Manifest) -> bytes:
         "created_at": manifest.created_at.astimezone(UTC).isoformat(),
         "dialect": manifest.dialect,
         "fallback": manifest.fallback,
-        "extra": dict(manifest.extra),
         "types": types,
         "entries": [
             [path, entry.sha256, entry.size_bytes, numbers[entry.content_type], int(entry.immutable)]
@@ -139,7 +138,7 @@ def decode(data: bytes) -> Manifest:
         raise _damaged(str(cause)) from cause
 
 
-_KEYS: Final = frozenset({"v", "deployment", "created_at", "dialect", "fallback", "extra", "types", "entries"})
+_KEYS: Final = frozenset({"v", "deployment", "created_at", "dialect", "fallback", "types", "entries"})
 
 
 def _manifest(document: Any) -> Manifest:
@@ -152,15 +151,14 @@ def _manifest(document: Any) -> Manifest:
     created_at = datetime.fromisoformat(_text(document["created_at"]))
     if len(entries) != len(rows) or not (fallback is None or fallback in entries):
         raise ValueError("a path stands there twice, or the fallback is missing")
-    if created_at.tzinfo is None or type(document["extra"]) is not dict:
-        raise ValueError("created_at without a zone, or extra is no table")
+    if created_at.tzinfo is None:
+        raise ValueError("created_at without a zone")
     return Manifest(
         deployment=DeploymentId(_matching(re.compile(r"dpl_[a-z0-9]{1,60}"), document["deployment"])),
         created_at=created_at.astimezone(UTC),
         dialect=_matching(re.compile(r"[a-z]{1,20}"), document["dialect"]),
         entries=entries,
         fallback=fallback,
-        extra=document["extra"],
     )
 
 

@@ -1,7 +1,7 @@
 """Projects as people see them: found again by source, made, changed, and their environment variables."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -16,7 +16,7 @@ from scalemesh.services import hosts
 from scalemesh.services.git_urls import canonical_git_url
 from scalemesh.services.ids import new_id
 from scalemesh.services.ledger import Ledger
-from scalemesh.services.sources import check_git_url, check_root_directory
+from scalemesh.services.sources import check_branch, check_git_url, check_root_directory
 from scalemesh.services.vault import Vault
 from scalemesh.values import BuildSettings, Environment, HostKind, Project, ProjectId, Secret, User
 
@@ -36,11 +36,12 @@ class Projects:
         *,
         git: Git,
         base: str,
+        reserved: Collection[str],
         now: Callable[[], datetime],
     ) -> None:
         self._ledger, self._db, self._vault = ledger, ledger.database, vault
         self._rows, self._variables = ProjectRows(ledger.database), VariableRows(ledger.database)
-        self._git, self._base, self._now = git, base, now
+        self._git, self._base, self._reserved, self._now = git, base, reserved, now
 
     async def all(self, *, limit: int = 1000, offset: int = 0) -> list[Project]:
         """By name."""
@@ -92,10 +93,12 @@ class Projects:
         settings = checked_settings(settings or BuildSettings())
         if git_url is not None:
             check_git_url(git_url, self._git)
+        if production_branch is not None:
+            check_branch(production_branch)
         if name is None and git_url is None:
             raise InvalidError("a project needs a name or a Git URL")
         if name is not None:
-            hosts.check_project_name(name)
+            hosts.check_project_name(name, reserved=self._reserved)
         for candidate in (
             [name] if name else islice(hosts.names_after(hosts.name_from_git_url(git_url or "")), NAME_TRIES)
         ):
@@ -123,6 +126,8 @@ class Projects:
         """
         if git_url is not None:
             check_git_url(git_url, self._git)
+        if production_branch is not None:
+            check_branch(production_branch)
         project = replace(
             await self.named(name),
             git_url=git_url,
@@ -178,7 +183,7 @@ class Projects:
         try:
             await self._rows.named(name)
         except NotFoundError:
-            return True
+            return name not in self._reserved
         return False
 
     async def _insert(self, project: Project) -> Project:

@@ -16,7 +16,7 @@ from scalemesh.db import deployments, projects
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
-from scalemesh.ports import BlobStore, Staging
+from scalemesh.ports import Store
 from scalemesh.services import manifests
 from scalemesh.services.endings import Endings
 from scalemesh.services.ledger import Ledger
@@ -34,8 +34,7 @@ RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 class Stored:
     """Where published things go."""
 
-    store: BlobStore
-    staging: Staging
+    store: Store
     listings: Listings
     receiving: Receiving
 
@@ -124,7 +123,7 @@ class Publisher:
             return
         files = await self._stored.listings.read(deployment.listing)
         blobs = await self._stored.receiving.own(deployment, files)
-        await self._stored.staging.adopt(deployment.id, deployment.attempt, [blob.sha256 for blob in blobs])
+        await self._stored.store.adopt(deployment.id, deployment.attempt, [blob.sha256 for blob in blobs])
         fault("publish.after_blobs")
         made = manifests.make_manifest(
             deployment.id,
@@ -145,7 +144,6 @@ class Publisher:
     async def _told_ready(self, deployment: Deployment, moved: Sequence[str]) -> None:
         for host in moved:
             await self._logs.write(deployment.id, "publish", f"Live: {self._site_url(host)}")
-        self._stored.receiving.forget(deployment)
         await self._endings.clean(deployment, "Ready")
 
 

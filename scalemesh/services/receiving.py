@@ -45,7 +45,7 @@ class Receiving:
         try:
             await self._staging.receive(deployment.id, deployment.attempt, blob, chunks)
         except BaseException:
-            self.forget(deployment)  # what did arrive is read again from the staging area
+            self._forget(deployment)  # what did arrive is read again from the staging area
             raise
 
     async def own(self, deployment: Deployment, files: Sequence[OutputFile]) -> Collection[Blob]:
@@ -67,8 +67,12 @@ class Receiving:
                 )
         return [Blob(sha256=digest, size_bytes=size) for digest, size in sizes.items()]
 
-    def forget(self, deployment: Deployment) -> None:
-        """Drop what is remembered of the attempt; it is read again where it is needed."""
+    async def drop(self, deployment: Deployment) -> None:
+        """Forget what all attempts uploaded. Repeatable."""
+        self._forget(deployment)
+        await self._staging.clear(deployment.id)
+
+    def _forget(self, deployment: Deployment) -> None:
         self._taken.pop((deployment.id, deployment.attempt), None)
 
     async def _of(self, deployment: Deployment) -> dict[Digest, int]:

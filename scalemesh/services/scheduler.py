@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scalemesh.config import Builds
-from scalemesh.db import deployments, queue
+from scalemesh.db import aliases, deployments, queue
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
@@ -30,6 +30,7 @@ IDLE_S: Final = 30.0  #: at the latest the queue is looked at again
 UPLOAD_HOURS: Final = 24  #: an upload that was begun and not finished by then has failed
 RETRY_START_S: Final = 15
 RETRY_QUEUE_S: Final = 2.0
+ASK_S: Final = 2.0  #: an end that is known is told at once
 MAX_ATTEMPTS: Final = 2
 
 
@@ -99,14 +100,11 @@ class Scheduler:
                     continue
                 await deployments.start(tx, waiting.id, now=now, lease_until=self._lease())
                 started = await deployments.get(tx, waiting.id)
+                generation, routes = await aliases.snapshot(tx, started.project)
                 break
             else:
                 return None
-        try:
-            async with self._ledger.change(started.project):
-                pass  # its routes show the new state
-        except UnreachableError as error:  # it was taken, so it must start
-            log.warning("routes are behind", extra={"deployment": started.id, "error": str(error)})
+        self._ledger.apply(started.project, generation, routes)
         return started
 
     async def _see_through(self, deployment: Deployment) -> None:
@@ -134,7 +132,7 @@ class Scheduler:
         try:
             return await self._start(deployment)
         except RefusedError as error:
-            await self._endings.fail(deployment, Reason.INTERNAL, str(error))
+            await self._endings.fail(deployment, Reason.REJECTED, str(error))
         except UnreachableError as error:
             with suppress(ConflictError):  # canceled or deleted meanwhile
                 await self._try_later(deployment, str(error))
@@ -244,12 +242,20 @@ class Scheduler:
         for deployment in await self._rows.expired(now):
             log.warning("lease ran out", extra={"deployment": deployment.id, "attempt": deployment.attempt})
             ref = JobRef(deployment=deployment.id, attempt=deployment.attempt, where=deployment.job or "")
+            end = await self._asked(ref)
             await self._executor.stop(ref)
-            await self._ended(deployment, BuildEnd(cause=EndCause.LOST, detail="the builder was not heard of"))
+            await self._ended(deployment, end)
             self.wake()
         for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
             text = f"The upload was not finished within {UPLOAD_HOURS} hours"
             await self._endings.fail(upload, Reason.LOST, text)
+
+    async def _asked(self, ref: JobRef) -> BuildEnd:
+        """How the job ended, if its executor knows; a job that still runs, unheard, is lost."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ASK_S):
+                return await self._executor.wait(ref)
+        return BuildEnd(cause=EndCause.LOST, detail="the builder was not heard of")
 
     async def _until_due(self) -> float:
         due = await queue.next_due(self._db, self._now())

@@ -32,7 +32,7 @@ def check_git_url(url: str, allowed: Git) -> str:
     elif scheme == "file" and not _below(url, allowed.file_root):
         problem = "file:// URLs must lie below git.file_root"
     elif "://" in url and urlsplit(url).password:
-        problem = "a password in a URL ends up in logs; store credentials with the project instead"
+        problem = "a password in a URL ends up in logs; private repositories are not supported yet"
     if problem:
         shown = re.sub(r"//[^/@]*@", "//…@", url[:200])
         raise InvalidError(f"{shown!r} cannot be deployed from", why=problem, fix="see [git] allow in the config")

@@ -64,13 +64,12 @@ class Uploads:
             return await self._publisher.accept(deployment, files, PREBUILT)
         check_files(files, self._limits)
         blobs = await self._receiving.own(deployment, files)
-        await self._stored.staging.adopt(deployment.id, deployment.attempt, [blob.sha256 for blob in blobs])
+        await self._stored.store.adopt(deployment.id, deployment.attempt, [blob.sha256 for blob in blobs])
         listing = await self._stored.listings.keep(files)
         async with self._db.transaction() as tx:
             await projects.own(tx, deployment.project, blobs)
             await deployments.source_ready(tx, deployment.id, listing)
-        self._receiving.forget(deployment)
-        await self._stored.staging.clear(deployment.id)
+        await self._receiving.drop(deployment)
         await self._logs.write(deployment.id, "queue", f"Queued: {len(files)} files uploaded")
         self._wake()
         return State.QUEUED

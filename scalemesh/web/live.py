@@ -3,22 +3,26 @@
 ``/api/v1/deployments/{deployment}/live?after=N`` sends text messages, each JSON: an array of lines
 (``{"number", "at", "step", "stream", "text"}``, numbers without gaps), and at the end of the deployment
 ``{"end": {"state", "url", "reason", "message", "fix"}}`` before it closes with 1000. Any other close code means: come
-back with ``after`` = the last number seen (1001 the daemon stops, 1013 the reader was too slow).
+back with ``after`` = the last number seen (1001 the daemon stops, 1013 the reader was too slow). One that is deleted
+ends with 1000 and no last word.
 """
 
 import asyncio
 import json
+import logging
 from contextlib import aclosing
 from typing import Final
 
 from aiohttp import WSCloseCode, web
 
+from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.services.deployer import Deployer
 from scalemesh.values import DeploymentId
 from scalemesh.web.api.views import Views, log_lines
 from scalemesh.web.bodies import query_number
 from scalemesh.web.follow import Followers
 
+log = logging.getLogger(__name__)
 PING_S: Final = 20.0
 STALL_S: Final = 30.0  #: a reader who takes nothing for so long is too slow
 MAX_HEARD_BYTES: Final = 1024  #: readers have nothing to say
@@ -61,6 +65,11 @@ class LiveRoutes:
                         code, message = WSCloseCode.OK, b""
         except TimeoutError:
             code, message = WSCloseCode.TRY_AGAIN_LATER, b"too slow: come back with after=N"
+        except UnreachableError as error:
+            log.warning("a log cannot be followed", extra={"deployment": deployment, "error": str(error)})
+            code = WSCloseCode.TRY_AGAIN_LATER
+        except NotFoundError:  # deleted while somebody read: nothing follows, and nothing is left to tell
+            code, message = WSCloseCode.OK, b"it was deleted"
         await socket.close(code=code, message=message)
 
     async def _put(self, socket: web.WebSocketResponse, message: object) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scalemesh.config import Builds, Config
+from scalemesh.config import Builds, Config, Hosts
 from scalemesh.db.database import open_database
 from scalemesh.services.builds import Attempt, Success
 from scalemesh.services.deployer import Wanted
@@ -83,9 +83,12 @@ class Life:
 
 
 @asynccontextmanager
-async def begin(folder: Path, executor: EndsWhenTold, builds: Builds | None = None) -> AsyncIterator[Life]:
+async def begin(
+    folder: Path, executor: EndsWhenTold, builds: Builds | None = None, *, hosts: Hosts | None = None
+) -> AsyncIterator[Life]:
     """Open everything below *folder* and run the background work, as the daemon does."""
-    config = replace(Config(), data_dir=folder, builds=builds or Builds(total_memory_mib=8192))
+    builds = builds or Builds(total_memory_mib=8192)
+    config = replace(Config(), data_dir=folder, builds=builds, hosts=hosts or Hosts())
     async with (
         open_database(folder / "scalemesh.db") as database,
         STORES["disk"](folder) as store,

@@ -3,17 +3,12 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from plugins.logbus.memory import MemoryBus, MemoryConfig
 from plugins.logstores.sqlite import SqliteConfig, SqliteLogStore
 from plugins.stores.disk import DiskConfig, DiskStore
-from scalemesh.ports import BlobStore, LogBus, LogStore, Staging
-
-
-class Store(BlobStore, Staging, Protocol):
-    """What the daemon wants of a store: both ports in one."""
-
+from scalemesh.ports import LogBus, LogStore, Store
 
 #: kind -> how to open one whose state lives under a path (or is named after it), again and again
 STORES: Final[Mapping[str, Callable[[Path], AbstractAsyncContextManager[Store]]]] = {

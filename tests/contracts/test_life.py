@@ -73,7 +73,7 @@ async def test_a_lost_build_starts_once_more_and_only_once(life: Life) -> None:
 async def test_an_executor_that_says_no_fails_the_build_with_the_fix(tmp_path: Path) -> None:
     async with begin(tmp_path, Refuses()) as life:
         found = await life.until(await life.submit(), State.FAILED)
-        assert found.reason is Reason.INTERNAL
+        assert found.reason is Reason.REJECTED
         assert "sysctl" in found.message
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scalemesh.config import Builds
-from scalemesh.errors import ConflictError
+from scalemesh.config import Builds, Hosts
+from scalemesh.errors import ConflictError, InvalidError
 from scalemesh.services.builds import Attempt, Facts
 from scalemesh.services.deployer import Wanted
 from scalemesh.values import Environment, State
@@ -77,3 +77,26 @@ async def test_deleting_a_project_ends_everything_of_it(life: Life) -> None:
     await life.services.deployer.delete_project(await life.project("https://git.example/a/site"))
     assert life.services.routes.find("site.localhost") is None
     assert life.executor.jobs == {}
+
+
+async def test_without_a_name_the_production_branch_is_meant(life: Life) -> None:
+    project = await life.services.projects.create(
+        life.user, git_url="https://git.example/a/site", production_branch="release"
+    )
+    deployment = await life.services.deployer.submit(life.user, project, Wanted())
+    assert (deployment.branch, deployment.environment) == ("release", Environment.PRODUCTION)
+    assert life.services.routes.find("site-git-release.localhost") is not None
+
+
+async def test_a_production_branch_is_a_branch(life: Life) -> None:
+    with pytest.raises(InvalidError):
+        await life.services.projects.create(life.user, name="odd", production_branch="-x y\n")
+
+
+async def test_no_project_takes_the_control_hosts_name(tmp_path: Path) -> None:
+    hosts = Hosts(base="example.com", control="mesh.example.com")
+    async with begin(tmp_path, EndsWhenTold(), hosts=hosts) as life:
+        with pytest.raises(InvalidError, match="mesh"):
+            await life.services.projects.create(life.user, name="mesh")
+        made = await life.services.projects.create(life.user, git_url="https://git.example/a/mesh")
+        assert made.name == "mesh-2"

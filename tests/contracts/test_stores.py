@@ -13,9 +13,10 @@ from typing import Final
 import pytest
 
 from scalemesh.errors import InvalidError, NotFoundError, RefusedError
+from scalemesh.ports import Store
 from scalemesh.values import Blob, DeploymentId, Digest
 from tests.contracts.crash_store import CONTENTS, A, B
-from tests.contracts.openers import STORES, Store
+from tests.contracts.openers import STORES
 
 ROOT: Final = Path(__file__).parents[2]
 EVERY_SIZE: Final = [0, 1, 65_535, 256 * 1024, 256 * 1024 + 1, 1_000_003]

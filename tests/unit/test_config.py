@@ -73,3 +73,19 @@ async def test_an_unknown_kind_names_the_installed_ones(tmp_path: Path) -> None:
 async def test_a_plug_ins_own_mistakes_carry_their_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"store\.disk\.pth: unknown setting"):
         registry.open_plugin("store", Plugin("disk", {"pth": "x"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[builds]\nreserve_mib = -1\n",
+        "[builds]\ntotal_memory_mib = -1\n",
+        '[builds]\npublic_url = "nonsense"\n',
+        '[hosts]\npublic_url = "nonsense"\n',
+        "[builds]\ncpu_weight = 0\n",
+        "[listen]\nport = 70000\n",
+    ],
+)
+def test_a_value_out_of_its_bounds_is_a_mistake(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        load(written(tmp_path, text))

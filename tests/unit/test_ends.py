@@ -55,3 +55,9 @@ def test_a_builder_that_ends_without_a_word_is_our_bug() -> None:
     found = verdict(BuildEnd(cause=EndCause.FAILED, exit_code=1), None, LIMITS)
     assert found.reason is Reason.INTERNAL
     assert "exit code 1" in found.message
+
+
+def test_the_executors_peak_stands_also_where_the_builder_named_the_limit() -> None:
+    told = {"reason": "out_of_memory", "message": "killed"}
+    end = BuildEnd(cause=EndCause.OOM, peak_memory_bytes=600 * MIB)
+    assert "600 MiB" in verdict(end, told, LIMITS).message

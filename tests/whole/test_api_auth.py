@@ -1,17 +1,19 @@
 """Who may: tokens, sessions, the admin socket; and which pages may act for a browser."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import WSServerHandshakeError
+from aiohttp.test_utils import make_mocked_request
 from aiohttp.web import Response
 
 from scalemesh.config import Hosts
 from scalemesh.services.links import Links
 from scalemesh.values import Secret
-from scalemesh.web.auth import PUBLIC, Gate
+from scalemesh.web.auth import PUBLIC, Gate, caller_of
 from tests.whole.control_host import ControlHost, open_control_host
 
 FOREIGN = [
@@ -152,3 +154,66 @@ async def test_every_answer_carries_the_headers_that_protect_pages(host: Control
         assert headers["Cache-Control"] == "no-store"
         assert len(headers["X-Request-Id"]) == 16
         assert headers["Server"] == "Scale Mesh"
+
+
+async def test_a_strangers_tries_do_not_keep_the_owner_out(host: ControlHost) -> None:
+    accounts = host.life.services.accounts
+    await accounts.set_password(host.life.user.id, "correct horse battery")
+    for status in [401] * 10 + [429]:
+        wrong = await host.anybody.post("/api/v1/session", json={"name": "owner", "password": "guess"})
+        assert wrong.status == status
+    assert "scalemesh welcome" in (await wrong.json())["fix"]
+    assert await accounts.sign_in("owner", "correct horse battery", caller="192.0.2.7")
+    await host.sign_in()
+    body = {"password": "another horse battery"}
+    assert (await host.anybody.put("/api/v1/account/password", json=body, headers=host.origin)).status == 204
+    assert (await host.anybody.get("/api/v1/session")).status == 200, "signed out by setting a password"
+
+
+async def test_who_signs_in_rightly_has_all_tries_again(host: ControlHost) -> None:
+    accounts = host.life.services.accounts
+    await accounts.set_password(host.life.user.id, "correct horse battery")
+    right = {"name": "owner", "password": "correct horse battery"}
+    for _ in range(2):
+        for _ in range(9):
+            wrong = {**right, "password": "x"}
+            assert (await host.anybody.post("/api/v1/session", json=wrong, headers=host.origin)).status == 401
+        assert (await host.anybody.post("/api/v1/session", json=right, headers=host.origin)).status == 204
+
+
+@pytest.mark.parametrize(
+    ("remote", "caller"),
+    [("192.0.2.7", "192.0.2.7"), ("2001:db8::1:2:3:4", "2001:db8::/64"), ("", "")],
+)
+def test_an_ipv6_network_is_one_caller(remote: str, caller: str) -> None:
+    assert caller_of(make_mocked_request("POST", "/").clone(remote=remote)) == caller
+
+
+@pytest.mark.parametrize("header", [b"Cookie: scalemesh=\xff\xfe", b"Authorization: Bearer \xff\xfe"])
+async def test_a_secret_of_any_bytes_is_nobodys(host: ControlHost, header: bytes) -> None:
+    server = host.anybody.server
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(b"GET /api/v1/projects HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header + b"\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("application/x-www-form-urlencoded", b"name=\xff"),
+        ("application/x-www-form-urlencoded", b"name=%ff"),
+        ("application/x-www-form-urlencoded", b"&".join([b"a=1"] * 41)),
+        ("multipart/form-data; boundary=a", b"--a\r\nContent-Disposition: form-data; name=x\r\n\r\nv\r\n--a--\r\n"),
+        ("text/plain", b"name=a"),
+    ],
+)
+async def test_what_is_no_form_of_ours_is_told_so(host: ControlHost, kind: str, data: bytes) -> None:
+    headers = {"Content-Type": kind, **host.origin}
+    answer = await host.anybody.post("/sign-in", data=data, headers=headers)
+    assert answer.status == 400
+    large = await host.anybody.post(
+        "/sign-in", data=b"x" * 300_000, headers={**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    )
+    assert large.status == 413

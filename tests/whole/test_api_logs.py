@@ -175,3 +175,14 @@ async def test_search_finds_lines_whatever_their_letter_case(host: ControlHost) 
 async def test_an_unknown_deployment_has_no_log(host: ControlHost) -> None:
     for rest in ("logs", "logs?follow=1", "live", "logs/search?q=x"):
         await host.ask("GET", f"/deployments/dpl_nothing/{rest}", status=404)
+
+
+async def test_a_reader_of_a_log_that_is_deleted_is_let_go(host: ControlHost) -> None:
+    """Not left with an open socket on which nothing will ever come."""
+    deployment = await host.deploy()
+    async with host.admin.ws_connect(f"/api/v1/deployments/{deployment}/live") as socket, asyncio.timeout(10):
+        assert (await socket.receive()).type is WSMsgType.TEXT
+        await host.ask("DELETE", "/projects/site", status=204)
+        while (message := await socket.receive()).type is WSMsgType.TEXT:
+            assert "end" not in json.loads(message.data) or "canceled" in message.data
+        assert (message.type, message.data) == (WSMsgType.CLOSE, 1000)

@@ -68,7 +68,8 @@ async def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a site that is live; each test begins with a copy of its data."""
     home = tmp_path_factory.mktemp("before")
     async with running_daemon(home) as daemon:
-        await daemon.until(await daemon.deploy(repository(home, "site", built_by(HELLO))), "ready")
+        found = await daemon.until(await daemon.deploy(repository(home, "site", built_by(HELLO))), "ready")
+        await ended_cleanly(daemon, found, "Ready")
     return home
 
 

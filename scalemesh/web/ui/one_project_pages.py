@@ -66,7 +66,7 @@ class OneProjectPages:
         branch = form.text_or_none("branch")
         if branch is not None:
             check_branch(branch)
-        deployment = await self._deployer.submit(user, project, Wanted(branch=branch or project.production_branch))
+        deployment = await self._deployer.submit(user, project, Wanted(branch=branch or None))
         return see(f"/deployments/{deployment.id}")
 
     async def rollback(self, request: web.Request) -> web.Response:

@@ -35,10 +35,7 @@ def add_pages(
     links: Links,
     now: Callable[[], datetime],
 ) -> None:
-    """Add the pages to *app*, and the middleware that draws failures; the gate's own middleware comes after it.
-
-    Bound to its services by ``functools.partial`` it is what ``make_control_app`` takes as *pages*.
-    """
+    """Add the pages to *app*, and the middleware that draws failures; the gate's own middleware comes after it."""
     static_files, sites = StaticFiles.of_package(), Sites(links.base, links.of_host)
     renderer = Renderer(static_files, now=now)
     app.middlewares.append(PageFailures(renderer).middleware)

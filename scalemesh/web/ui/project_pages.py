@@ -72,7 +72,7 @@ class ProjectPages:
         except ScaleMeshError as error:
             failed = form.failing(await self._guilty(form, error), error)
             return self._renderer.page(request, "new_project.html", {"form": failed}, status=error.status)
-        deployment = await self._deployer.submit(user, project, Wanted(branch=project.production_branch))
+        deployment = await self._deployer.submit(user, project, Wanted())
         return see(f"/deployments/{deployment.id}")
 
     async def _create(self, user: User, form: Form) -> Project:

@@ -33,7 +33,7 @@ STEPS: Final = {
 ADVICE: Final = {
     Reason.CLONE_FAILED: (
         "The source could not be fetched",
-        "Check the Git URL and the branch. A private repository needs credentials that may read it.",
+        "Check the Git URL and the branch. Private repositories are not supported yet: deploy a folder instead.",
     ),
     Reason.NO_OUTPUT: (
         "The build left no output",
@@ -69,11 +69,11 @@ ADVICE: Final = {
     ),
     Reason.LOST: (
         "The build was lost",
-        "Its machine or its process went away, twice. Deploy again; if it stays so, run scalemesh check.",
+        "What built or sent it went away. Deploy again; if it stays so, run scalemesh check on the server.",
     ),
     Reason.REJECTED: (
         "The build was refused",
-        "Run scalemesh check on the server: it says what is missing and how to mend it.",
+        "The sentence names what was refused, and why. If no build is taken here, run scalemesh check on the server.",
     ),
     Reason.SKIPPED: (
         "The build was skipped",
