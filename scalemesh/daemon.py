@@ -8,7 +8,7 @@ import signal
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -42,7 +42,7 @@ class Daemon:
         builds: web.Application,
         visits: Visits,
         visited: Callable[[int, int], None],
-        background: Sequence[Callable[[], Awaitable[None]]],
+        background: Sequence[Callable[[], Coroutine[None, None, None]]],
     ) -> None:
         """*public* is bound but does not listen yet; *load* runs before anything does."""
         self._config, self._public, self._load, self._background = config, public, load, background
@@ -55,7 +55,7 @@ class Daemon:
         """Serve until cancelled; *ready* is called once every socket listens."""
         async with self.listening(), asyncio.TaskGroup() as group:
             for work in self._background:
-                group.create_task(_run(work))
+                group.create_task(work())
             ready()
 
     @asynccontextmanager
@@ -183,10 +183,6 @@ async def _listening(app: web.Application, sock: socket.socket, config: Config) 
     finally:
         await runner.cleanup()
         sock.close()
-
-
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
 
 
 class Fields(logging.Formatter):

@@ -1,6 +1,5 @@
 """``deploy``: from a Git URL or a folder to a live site, with its log on the way."""
 
-import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -150,7 +149,9 @@ def _give_up(talk: Client, deployment: str) -> None:
 
 def _project(talk: Client, folder: Path, wish: Wish) -> str:
     """The project's name; it is made where there is none yet."""
-    name = wish.project or re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "site"
+    from scalemesh.services.hosts import name_from_git_url  # noqa: PLC0415 -- a Git URL is named by the daemon
+
+    name = wish.project or name_from_git_url(folder.resolve().name)
     try:
         talk.get(f"/api/v1/projects/{part(name)}")
     except NotFoundError:

@@ -100,9 +100,9 @@ async def open_database(path: Path) -> AsyncIterator[Database]:
     async with AsyncExitStack() as opened:
         try:
             await asyncio.to_thread(_make_private, path)
-            writer = await opened.enter_async_context(_connected(path, "FULL"))
+            writer = await opened.enter_async_context(_connected(path))
             await _migrate(writer)
-            reader = await opened.enter_async_context(_connected(path, "FULL"))
+            reader = await opened.enter_async_context(_connected(path))
             await reader.execute("PRAGMA query_only = ON")
         except (OSError, sqlite3.DatabaseError) as error:
             raise ConfigError(
@@ -119,11 +119,11 @@ def _make_private(path: Path) -> None:
 
 
 @asynccontextmanager
-async def _connected(path: Path, synchronous: str) -> AsyncIterator[aiosqlite.Connection]:
+async def _connected(path: Path) -> AsyncIterator[aiosqlite.Connection]:
     async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as connection:
         connection.row_factory = sqlite3.Row
         await connection.execute("PRAGMA journal_mode = WAL")
-        await connection.execute(f"PRAGMA synchronous = {synchronous}")
+        await connection.execute("PRAGMA synchronous = FULL")
         await connection.execute("PRAGMA foreign_keys = ON")
         await connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         yield connection

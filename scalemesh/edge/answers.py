@@ -38,7 +38,7 @@ class Answer:
     status: int
     headers: Headers = ()
     body: bytes | Slice = b""
-    because: str  #: the rule that answered, in words, for ``scalemesh explain``
+    because: str  #: the rule that answered, in words
 
     @property
     def length(self) -> int:

@@ -1,4 +1,4 @@
-"""Decides what a visit is answered: a pure function, shared by every way into the house and by ``explain``."""
+"""Decides what a visit is answered: a pure function, shared by every way into the house."""
 
 from typing import Final
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -60,7 +60,6 @@ class Success:
 class Failure:
     reason: Reason
     message: str
-    peak: Mapping[str, float] | None = None
 
 
 class BuildCalls:
@@ -139,8 +138,8 @@ class BuildCalls:
         log_bytes = self._builds.limits().log_bytes
         return await self._logs.take(deployment.id, attempt.attempt, seq, lines, secrets=secrets, log_bytes=log_bytes)
 
-    async def heartbeat(self, attempt: Attempt, facts: Facts | None) -> bool:
-        """Renew the lease, note what Git says; True: stop.
+    async def heartbeat(self, attempt: Attempt, facts: Facts | None) -> None:
+        """Renew the lease, note what Git says.
 
         Raises:
             GoneError: the attempt is over.
@@ -153,7 +152,6 @@ class BuildCalls:
                 if facts.default_branch:
                     project = (await deployments.get(tx, attempt.deployment)).project
                     await projects.learn_branch(tx, project, check_branch(facts.default_branch))
-        return False
 
     async def missing(self, attempt: Attempt, blobs: Sequence[Blob]) -> list[Digest]:
         """Which of *blobs* must be uploaded: all but the project's own and this attempt's uploads.

@@ -90,7 +90,8 @@ class BuildRoutes:
 
     async def heartbeat(self, request: web.Request) -> web.Response:
         attempt, said = self._who(request), await read_as(request, Beat)
-        return web.json_response({"cancel": await self._calls.heartbeat(attempt, said.facts)})
+        await self._calls.heartbeat(attempt, said.facts)
+        return web.json_response({"cancel": False})  # what was canceled has no attempt any more: 410
 
     async def missing(self, request: web.Request) -> web.Response:
         attempt, body = self._who(request), await read_json(request)
@@ -145,7 +146,7 @@ class BuildRoutes:
 def _result(body: dict[str, object]) -> Success | Failure:
     if body.get("ok") is not True:
         failed = decode(Failed, body)
-        return Failure(reason=failed.reason, message=failed.message, peak=failed.peak)
+        return Failure(reason=failed.reason, message=failed.message)
     built = decode(Built, body)
     return Success(
         files=check_files(built.files),

@@ -22,12 +22,14 @@ from plugins.executors.local.machine import Machine, look_around
 from plugins.executors.local.processes import ended, kill_by_argument, kill_quietly
 from plugins.executors.local.proxy import open_proxy
 from plugins.executors.local.staging import forget_others, stage_builder
+from plugins.executors.local.turns import in_turn
 from scalemesh.errors import RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.ports import Executor, Finding
 from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, JobRef
 
 _PROBE_S: Final = 9.0
 _SETTLE_S: Final = 5.0
+_TURN_S: Final = 3.0  #: for another process to let go of the jobs; a check that runs beside us takes less
 
 
 class LocalExecutor:
@@ -43,6 +45,7 @@ class LocalExecutor:
         self._trash = jobs / ".trash"
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._deleting: set[asyncio.Task[None]] = set()
+        self._serves = asyncio.Event()
         self._proving = asyncio.Lock()
         self._is_proven = False
 
@@ -52,6 +55,9 @@ class LocalExecutor:
         cls, config: LocalConfig, *, entry: Path | None = None, grace_s: float = GRACE_S
     ) -> AsyncIterator[Self]:
         """Look around, yield, clean up; running jobs go on.
+
+        Several processes may have the same ``work_dir`` open. One of them serves it: it alone sweeps, holds the
+        proxy of builds and starts jobs. The others (``scalemesh check``) leave all that as it is.
 
         *entry*: a folder for Python to run instead of the builder. *grace_s*: how long a builder may go on
         after its time limit, which it keeps itself.
@@ -67,15 +73,24 @@ class LocalExecutor:
             grace_s=grace_s,
         )
         executor = cls(config, machine, describer, jobs)
-        await executor._sweep(state / "builder")
         async with AsyncExitStack() as opened:
             opened.push_async_callback(executor._close)
-            if machine.network == "proxy" and config.sandbox != "off":
-                await opened.enter_async_context(open_proxy(describer.proxy, config.allow_networks))
+            await opened.enter_async_context(in_turn(state / "serving.lock", executor._serve))
             yield executor
+
+    @asynccontextmanager
+    async def _serve(self) -> AsyncIterator[None]:
+        await self._sweep()
+        async with AsyncExitStack() as opened:
+            if self._machine.network == "proxy" and self._config.sandbox != "off":
+                await opened.enter_async_context(open_proxy(self._describer.proxy, self._config.allow_networks))
+            self._serves.set()
+            opened.callback(self._serves.clear)
+            yield
 
     async def start(self, job: BuildJob) -> JobRef:
         """See the port."""
+        await self._wait_for_turn()
         async with self._locked(job.deployment):
             folder = self._folder(job.deployment)
             known = await self._settled(folder)
@@ -143,6 +158,13 @@ class LocalExecutor:
 
     def _folders(self) -> list[JobFolder]:
         return [JobFolder(path) for path in self._jobs.iterdir() if not path.name.startswith(".")]
+
+    async def _wait_for_turn(self) -> None:
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await self._serves.wait()
+        except TimeoutError as error:
+            raise UnreachableError("another process runs the builds here", why=f"it holds {self._jobs}") from error
 
     def _locked(self, deployment: str) -> asyncio.Lock:
         return self._locks.setdefault(deployment, asyncio.Lock())
@@ -257,7 +279,7 @@ class LocalExecutor:
             if known is not None:
                 await self._end_and_forget(folder, known)
 
-    async def _sweep(self, builders: Path) -> None:
+    async def _sweep(self) -> None:
         """Remove what a daemon that was killed left half made."""
         for folder in self._folders():
             if folder.job() is None and folder.is_old() and (held := folder.lock()) is not None:
@@ -269,7 +291,7 @@ class LocalExecutor:
                 await self._end_and_forget(folder, known)
         await asyncio.to_thread(self._sweep_groups)
         if not await self.running():
-            await asyncio.to_thread(forget_others, builders, self._describer.code)
+            await asyncio.to_thread(forget_others, self._jobs / ".state" / "builder", self._describer.code)
         for path in self._trash.iterdir() if self._trash.is_dir() else ():
             self._delete_later(path)
 
@@ -298,6 +320,7 @@ def _get_ready(config: LocalConfig, entry: Path | None) -> tuple[Path, Machine, 
     jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = jobs / ".state"
     state.mkdir(mode=0o755, exist_ok=True)
+    (state / "proxy").mkdir(mode=0o711, exist_ok=True)  # jobs are bound to it, whoever holds the socket in it
     code = entry or stage_builder(Path(builder.__file__).resolve().parent, state / "builder")
     return jobs, look_around(config, state), code
 

@@ -2,6 +2,7 @@
 
 import compileall
 import hashlib
+import os
 import shutil
 import sys
 from contextlib import suppress
@@ -26,7 +27,7 @@ def stage_builder(package: Path, state: Path) -> Path:
     if place.is_dir():
         return place
     state.mkdir(mode=0o755, parents=True, exist_ok=True)
-    fresh = state / f".{place.name}.new"
+    fresh = state / f".{place.name}.{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(package, fresh / "builder", ignore=shutil.ignore_patterns("__pycache__"))
     (fresh / "__main__.py").write_text(_MAIN)
