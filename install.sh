@@ -22,7 +22,6 @@ readonly site_repository="$state/git/hello.git"
 
 port=""          # what --port says; empty: the one in the config, else the default
 detach=no
-renewed=no       # our own code was installed anew, so a running daemon is an old one
 started_here=no
 
 usage() {
@@ -75,6 +74,7 @@ demo() {
   install_sandbox
   write_config
   write_command
+  stop_older_daemon  # before anything opens the data: newer code may change their form
   step "Checking what builds need" "$scalemesh" check --config "$config" || check_failed
   start_daemon
   make_site_repository
@@ -278,7 +278,6 @@ install_python_side() {
   fi
   step "Installing Scale Mesh" install_own_code || show_log "Scale Mesh itself could not be installed"
   set_current code "$wanted_code"
-  renewed=yes
 }
 
 # One line that changes when a file below changes; the first argument is mixed in as text, with our own place,
@@ -495,16 +494,20 @@ start_time() {  # pid -> clock ticks from boot; the name in front may hold blank
   cut -d' ' -f20 <<<"$stat"
 }
 
-start_daemon() {
+# The third line of the pid file is the code that the daemon was started from.
+stop_older_daemon() {
   local pid
-  if pid=$(daemon_pid); then
-    [[ $renewed == yes ]] || return 0
-    step "Stopping the older daemon (its builds go on)" terminate "$pid"
-  fi
-  local begin=$EPOCHREALTIME
+  pid=$(daemon_pid) || return 0
+  [[ $(sed -n 3p "$pid_file") != "$(<"$state/stamp.code")" ]] || return 0
+  step "Stopping the older daemon (its builds go on)" terminate "$pid"
+}
+
+start_daemon() {
+  local pid begin=$EPOCHREALTIME
+  ! daemon_pid >/dev/null || return 0
   setsid "$scalemesh" serve --config "$config" </dev/null >>"$daemon_log" 2>&1 9>&- &
   pid=$!
-  printf '%s\n%s\n' "$pid" "$(start_time "$pid")" >"$pid_file"
+  printf '%s\n%s\n%s\n' "$pid" "$(start_time "$pid")" "$(<"$state/stamp.code")" >"$pid_file"
   started_here=yes
   wait_until_healthy "$pid" || daemon_failed
   step_line "Starting the daemon on port $port" "$begin"
@@ -604,6 +607,16 @@ show_addresses() {
   say ""
   say "${bold}Site:${plain}       http://hello.localhost:$port/"
   say "${bold}Dashboard:${plain}  http://localhost:$port/$hint"
+  [[ -z ${SSH_CONNECTION:-} ]] || say "From your own machine: $(tunnel)"
+}
+
+# The names above lead to the machine that the browser runs on: from elsewhere it needs our port there.
+tunnel() {
+  local address ssh_port at
+  read -r _ _ address ssh_port <<<"$SSH_CONNECTION"
+  at=${SUDO_USER:-$(id -un)}@${address:-HOST}
+  [[ ${ssh_port:-22} == 22 ]] || at="-p $ssh_port $at"
+  printf 'ssh -L %s:localhost:%s %s' "$port" "$port" "$at"
 }
 
 stay() {

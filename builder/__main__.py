@@ -2,7 +2,8 @@
 
 Its environment, set by the executor: SCALEMESH_URL, SCALEMESH_TOKEN_FD (the token is read from there, once),
 SCALEMESH_WORK, SCALEMESH_NODES (folders with node, npm and npx, separated by colons), SCALEMESH_SANDBOX (how user
-commands are held), SCALEMESH_PROXY (a unix socket to reach packages and Git by, where there is no network).
+commands are held), SCALEMESH_DISK_WATCHED (set where the executor holds the build to its disk limit), SCALEMESH_PROXY
+(a unix socket to reach packages and Git by, where there is no network).
 """
 
 import errno
@@ -79,19 +80,18 @@ class _Build:
 
     def _all_steps(self, sandbox: Sandbox | None) -> dict[str, Any]:
         steps = self._steps
+        steps.tell_of_sandbox()
         facts = steps.fetch()
         plan = steps.detect()
         if plan.ignore_command or plan.install_command or plan.build_command:
             run = steps.commands(plan, facts, sandbox or _sandbox(self._environ))
-            watch = steps.watched()
-            watch.start()
-            run.ignore(facts)
-            run.restore()
-            run.install()
-            run.save()
-            run.build()
-            run.finish()
-            watch.stop()
+            with steps.watched():
+                run.ignore(facts)
+                run.restore()
+                run.install()
+                run.save()
+                run.build()
+                run.finish()
         path, output, files = steps.collect(plan)
         steps.upload(output, files)
         self._life.check()

@@ -57,14 +57,14 @@ CONFIG: Final = """[core]
 SENTENCES: Final = (
     (
         r"could not read (Username|Password)|terminal prompts disabled|Authentication failed|askpass",
-        "The repository {url} needs credentials or does not exist (some hosts answer the same to both), or the "
-        "credentials given are wrong. Check the address, or give the project a token that may read it.",
+        "The repository {url} needs credentials or does not exist (some hosts answer the same to both). Check the "
+        "address. Private repositories are not supported yet: clone it yourself and deploy the folder.",
     ),
     (
         r"repository '.*' not found|Repository not found|does not appear to be a git repository|"
         r"returned error: 404|repository not exported|not a git repository",
-        "There is no repository at {url}, or it is private. Check the address, or give the project "
-        "a token that may read it.",
+        "There is no repository at {url}, or it is private. Check the address. Private repositories are not "
+        "supported yet: clone it yourself and deploy the folder.",
     ),
     (
         r"Could not resolve host|Name or service not known|Temporary failure in name resolution",
@@ -82,7 +82,8 @@ SENTENCES: Final = (
     ),
     (
         r"Permission denied \(publickey|Host key verification failed",
-        "The host of {url} did not accept our SSH key. Give the project a deploy key, or use an https address.",
+        "The host of {url} wants an SSH key that it knows, and builds have none. Use the https address of a public "
+        "repository. Private ones are not supported yet: clone it yourself and deploy the folder.",
     ),
     (r"No space left on device", "The disk of the build is full while fetching {url}."),
     (r"transport '.*' not allowed", "The address {url} uses a transport that is not allowed (git.allow)."),

@@ -76,14 +76,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    deployment: str
-    attempt: int
     source: GitSource | UploadSource
     settings: Settings
     env: Mapping[str, str]  #: secret: masked in lines
     public_env: Mapping[str, str]
     limits: Limits
-    has_cache: bool = True  #: whether the daemon keeps archives of packages
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -95,14 +92,11 @@ class Job:
 def read_job(claim: Mapping[str, Any]) -> Job:
     """Decode a Claim; what the daemon adds in later versions is ignored."""
     return Job(
-        deployment=claim["deployment"],
-        attempt=claim["attempt"],
         source=_source(claim["source"]),
         settings=_known(Settings, claim["settings"]),
         env=claim["env"],
         public_env=claim["public_env"],
         limits=_known(Limits, claim["limits"]),
-        has_cache=bool(claim.get("cache", True)),
     )
 
 

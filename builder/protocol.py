@@ -23,7 +23,7 @@ GET  /build/v1/cache/<key>    -> the bytes, or 404
 PUT  /build/v1/cache/<key>    the bytes -> 204
 POST /build/v1/finish         a Success or a Failure -> {"state": str}; repeats answer the same
 
-Claim = {"deployment": str, "attempt": int,
+Claim = {"deployment": str, "attempt": int,    the token's own, for whoever looks at the calls
   "source": {"kind": "git", "url": str, "branch": str | null, "commit": str | null,
              "credentials": {"username": str, "password": str} | null,
              "allow": ["https", "ssh", ...], "file_root": str | null}
@@ -33,8 +33,7 @@ Claim = {"deployment": str, "attempt": int,
   "env": {name: value},          for user commands; its values are masked in lines (see masking)
   "public_env": {name: value},   for user commands; not secret, not masked (CI, VERCEL_URL, ...)
   "limits": {"time_s": int, "disk_bytes": int, "output_bytes": int, "output_files": int,
-             "log_bytes": int, "memory_bytes": int, "pids": int},
-  "cache": bool,                 optional: whether /build/v1/cache is there; true when left out}
+             "log_bytes": int}}
 
 Facts = {"commit": str, "branch": str | null, "default_branch": str | null, "message": str, "author": str}
 

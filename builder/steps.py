@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,9 @@ from builder.watch import DiskWatch
 
 COMMANDED: Final = ("package.json", "vercel.json")  #: files that may bring commands
 COMPARED_COMMITS: Final = 10  #: how many commits an ignore command may look back
+UNPROTECTED: Final = (
+    "This build runs without a sandbox: its code can read and change everything that the daemon's user can."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,11 @@ class Steps:
         self._machine = variables.machine(place.environ, place.proxy)
         self._fetch: Fetch | None = None
         self.warnings: list[str] = []
+
+    def tell_of_sandbox(self) -> None:
+        """Say so where there is none; everybody who reads the log is to see it first."""
+        if self._place.environ.get("SCALEMESH_SANDBOX") == "off":
+            self._warn("fetch", UNPROTECTED)
 
     def fetch(self) -> Facts | None:
         """Bring the source into ``src``; an upload has no facts."""
@@ -135,10 +144,12 @@ class Steps:
             self._fetch.deepen(facts, COMPARED_COMMITS)
 
     def cache(self, plan: Plan) -> Cache:
-        key = cache_key(plan, self._place.src) if self._job.has_cache else None
-        return Cache(key, self._place.home, self._api, self._log)
+        return Cache(cache_key(plan, self._place.src), self._place.home, self._api, self._log)
 
-    def watched(self) -> DiskWatch:
+    def watched(self) -> AbstractContextManager[object]:
+        """Holds the build to its disk limit while it is entered, where nobody else does."""
+        if self._place.environ.get("SCALEMESH_DISK_WATCHED"):
+            return nullcontext()
         return DiskWatch(self._place.work, self._job.limits.disk_bytes, self._life)
 
     def say(self, step: str, text: str) -> None:

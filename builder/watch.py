@@ -1,4 +1,9 @@
-"""Watch how much disk a build uses while user commands run, and end it before it uses more than it may."""
+"""Watch how much disk a build uses while user commands run, where nobody watches it from outside.
+
+The local executor does (SCALEMESH_DISK_WATCHED): it begins before the fetch, looks behind folders that a build closed
+or nested too deeply for us, and no command of the build shares its limits. Two that count differently would make the
+reason of an end a matter of luck, so there we leave it to the executor.
+"""
 
 import os
 import threading
@@ -24,10 +29,10 @@ class DiskWatch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="disk watch", daemon=True)
 
-    def start(self) -> None:
+    def __enter__(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
 
     def _serve(self) -> None:

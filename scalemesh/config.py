@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from scalemesh.decode import decode, environment
 from scalemesh.errors import ConfigError, InvalidError
@@ -226,8 +227,16 @@ def _anchored(config: Config, folder: Path) -> Config:
 
 
 def _check_url(name: str, value: str | None) -> None:
-    if value is not None and not value.startswith(("http://", "https://")):
+    if value is None:
+        return
+    if not value.startswith(("http://", "https://")):
         raise ValueError(f"{name} = {value!r}: must begin with http:// or https://")
+    try:
+        is_url = bool(urlsplit(value).hostname and urlsplit(value).port != 0)
+    except ValueError:  # a port that is none, a bracket too few
+        is_url = False
+    if not is_url:
+        raise ValueError(f"{name} = {value!r}: must be a URL with a host, like https://example.com")
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

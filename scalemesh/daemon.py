@@ -86,7 +86,9 @@ def only_daemon(data_dir: Path) -> Iterator[None]:
         ConfigError: another daemon holds it.
     """
     data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    with (data_dir / "daemon.lock").open("a") as file:
+    lock = data_dir / "daemon.lock"
+    lock.touch(mode=0o600)  # or anybody on this machine could hold it
+    with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

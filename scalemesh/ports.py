@@ -35,7 +35,7 @@ class Opens(Protocol[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that a check looked at: proven, or not and how to mend it."""
+    """One thing that a check looked at: proven, or not and how to mend it. Proven with a fix: it could be better."""
 
     ok: bool
     what: str

@@ -222,7 +222,7 @@ async def prove(plugins: Plugins) -> None:
 
 
 async def tell_of_builds(executor: Executor) -> None:
-    """Let the executor prove itself, and say so where builds cannot run.
+    """Let the executor prove itself, and say so where builds cannot run, or not as well as they should (unprotected).
 
     It is lived with: such an executor refuses builds, and after a reboot the sites must come up all the same.
     """
@@ -233,6 +233,8 @@ async def tell_of_builds(executor: Executor) -> None:
     for finding in found:
         if not finding.ok:
             log.error("builds cannot run: %s", finding.what, extra={"fix": finding.fix})
+        elif finding.fix:
+            log.warning("builds: %s", finding.what, extra={"fix": finding.fix})
 
 
 async def findings(points: Mapping[str, Checks]) -> list[tuple[str, Finding]]:

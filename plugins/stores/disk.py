@@ -151,8 +151,10 @@ class DiskStore:
         room = self._room(deployment, 0).parent
 
         def remove() -> None:
+            gone = self._root / "tmp" / uuid4().hex
             with suppress(FileNotFoundError):
-                shutil.rmtree(room)
+                room.rename(gone)  # as one: what an upload that ends just now adds, or renames, disturbs nothing
+                shutil.rmtree(gone)
 
         await self._in(self._writers, remove)
         # A copy, because a thread may add to the set meanwhile.
@@ -312,7 +314,7 @@ def _lay_out(root: Path) -> int:
     with suppress(BlockingIOError):  # `scalemesh check` opens the store beside a living daemon
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for leftover in (root / "tmp").iterdir():
-            leftover.unlink()
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     fcntl.flock(lock, fcntl.LOCK_SH)
     return lock
 

@@ -2,12 +2,16 @@
 
 import json
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
+from builder.cleaning import clean
+from builder.masking import Masker
 from scalemesh.config import Builds, Git
 from scalemesh.db import deployments, projects
 from scalemesh.db.database import Database
@@ -25,6 +29,7 @@ from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Reason, Sec
 
 log = logging.getLogger(__name__)
 MAX_FACT = 10_000
+SGR: Final = re.compile(r"\x1b\[[0-9;:]*m")
 MAX_NONCE = 200
 MOST_CLAIMS = 1000  #: whose secrets are remembered for masking; of others they are read again
 
@@ -116,7 +121,8 @@ class BuildCalls:
         variables = await self._projects.environment(deployment.project, deployment.environment)
         self._remember(deployment.id, variables.values())
         limits = asdict(self._builds.limits())
-        limits.pop("cpu_weight")
+        for held_by_executor in ("cpu_weight", "memory_bytes", "pids"):
+            limits.pop(held_by_executor)
         return {
             "deployment": deployment.id,
             "attempt": deployment.attempt,
@@ -213,7 +219,8 @@ class BuildCalls:
             return deployment.state
         deployment = await self._current(attempt)
         if isinstance(result, Failure):
-            reported = json.dumps({"reason": result.reason, "message": result.message[:MAX_FACT]})
+            message = Masker(await self._secrets_of(deployment)).mask(_plain(result.message))
+            reported = json.dumps({"reason": result.reason, "message": message})
             async with self._db.transaction() as tx:
                 await deployments.report(tx, deployment.id, attempt.attempt, reported)
             return State.BUILDING
@@ -276,7 +283,12 @@ class BuildCalls:
 def _checked(facts: Facts) -> dict[str, str | None]:
     return {
         "commit_sha": check_commit(facts.commit),
-        "message": facts.message[:MAX_FACT],
-        "author": facts.author[:MAX_FACT],
+        "message": _plain(facts.message),
+        "author": _plain(facts.author),
         "branch": check_branch(facts.branch) if facts.branch else None,
     }
+
+
+def _plain(text: str) -> str:
+    """*text* of a stranger, cut, and with nothing in it that a terminal would obey; its lines stay lines."""
+    return "\n".join(SGR.sub("", clean(line)) for line in text[:MAX_FACT].split("\n"))

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Final
 
 from scalemesh.ports import BlobStore
 from scalemesh.values import Blob, Digest
+
+MOST_HELD: Final = 8  #: sources that builds ask for at the same time; of others the list is read again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,7 @@ class OutputFile:
 class Listings:
     def __init__(self, store: BlobStore) -> None:
         self._store = store
-        self._last: tuple[Digest, frozenset[Digest]] | None = None  # a source is asked for file by file
+        self._held: OrderedDict[Digest, frozenset[Digest]] = OrderedDict()  # a source is asked for file by file
 
     async def keep(self, files: Sequence[OutputFile]) -> Digest:
         """Store the list durably and return its digest. The same files make the same digest."""
@@ -43,9 +47,13 @@ class Listings:
 
     async def holds(self, listing: Digest, sha256: Digest) -> bool:
         """Whether a file of the list has those bytes."""
-        if self._last is None or self._last[0] != listing:
-            self._last = listing, frozenset(file.sha256 for file in await self.read(listing))
-        return sha256 in self._last[1]
+        held = self._held.get(listing)
+        if held is None:
+            held = self._held[listing] = frozenset(file.sha256 for file in await self.read(listing))
+        self._held.move_to_end(listing)
+        while len(self._held) > MOST_HELD:
+            self._held.popitem(last=False)
+        return sha256 in held
 
 
 async def whole(store: BlobStore, sha256: Digest) -> bytes:

@@ -27,6 +27,7 @@ from scalemesh.values import DeploymentId, LogBlock, LogLine
 log = logging.getLogger(__name__)
 
 PAGE_LINES: Final = 500
+MAX_SEQ: Final = 1 << 53  #: the number of a builder's block; a store keeps 64 bits
 POLL_S: Final = 3.0  #: a follower looks into the store at least so often, since a bus may forget
 OLDEST_MS: Final = 10 * 60 * 1000  #: before its arrival; a line that says more has a wrong clock
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -95,7 +96,7 @@ class LogPipeline:
             TooLargeError: more lines or bytes than a block may have.
             UnreachableError: the store does not answer; the same call may be repeated.
         """
-        if attempt < 1 or seq < 1:
+        if attempt < 1 or not 1 <= seq <= MAX_SEQ:
             raise InvalidError(f"attempt {attempt}, block {seq}: both count from 1")
         if len(lines) > MAX_BLOCK_LINES:
             raise TooLargeError(f"a block of {len(lines)} lines; at most {MAX_BLOCK_LINES} are taken")

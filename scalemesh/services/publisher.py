@@ -14,7 +14,7 @@ from typing import Final
 from builder.protocol import MAX_PATH_BYTES
 from scalemesh.db import deployments, projects
 from scalemesh.db.deployments import DeploymentRows
-from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
+from scalemesh.errors import ConflictError, GoneError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.ports import Store
 from scalemesh.services import manifests
@@ -75,8 +75,14 @@ class Publisher:
             raise
         listing = await self._stored.listings.keep(files)
         fault("finish.after_listing")
-        async with self._ledger.change(deployment.project) as tx:
-            await deployments.finish(tx, deployment, listing, framework)
+        try:
+            async with self._ledger.change(deployment.project) as tx:
+                await deployments.finish(tx, deployment, listing, framework)
+        except GoneError:
+            found = await self._rows.get(deployment.id)
+            if (found.attempt, found.listing) != (deployment.attempt, listing):
+                raise
+            return found.state  # the same call came twice at once, and the other was quicker
         fault("finish.after_commit")
         self._accepted.put_nowait(deployment.id)
         return State.PUBLISHING

@@ -1,10 +1,11 @@
 """Uploads of a deployment, from a builder or a person: what is missing, and taking it, within the limits."""
 
-from collections.abc import AsyncIterable, Collection, Sequence
+from collections.abc import AsyncIterable, Collection, Mapping, Sequence
 
 from scalemesh.db.database import Database
+from scalemesh.db.deployments import DeploymentRows
 from scalemesh.db.projects import ProjectRows
-from scalemesh.errors import RefusedError
+from scalemesh.errors import GoneError, NotFoundError, RefusedError
 from scalemesh.ports import Staging
 from scalemesh.services.listings import OutputFile
 from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Limits
@@ -14,8 +15,9 @@ class Receiving:
     """A project's own blobs need no second upload; another project's are as unknown as any."""
 
     def __init__(self, database: Database, staging: Staging, limits: Limits) -> None:
-        self._projects, self._staging, self._limits = ProjectRows(database), staging, limits
-        self._taken: dict[tuple[DeploymentId, int], dict[Digest, int]] = {}
+        self._projects, self._rows = ProjectRows(database), DeploymentRows(database)
+        self._staging, self._limits = staging, limits
+        self._taken: dict[DeploymentId, _Taken] = {}  # of those that send now
 
     async def missing(self, deployment: Deployment, blobs: Sequence[Blob]) -> list[Digest]:
         """Those of *blobs* that must be uploaded under this attempt.
@@ -26,7 +28,7 @@ class Receiving:
         for blob in blobs:
             self._check_size(blob.size_bytes)
         taken = await self._of(deployment)
-        asked = dict.fromkeys(blob.sha256 for blob in blobs if blob.sha256 not in taken)
+        asked = dict.fromkeys(blob.sha256 for blob in blobs if blob.sha256 not in taken.sizes)
         owned = await self._projects.owned(deployment.project, asked)
         return [digest for digest in asked if digest not in owned]
 
@@ -35,18 +37,22 @@ class Receiving:
 
         Raises:
             RefusedError: wrong bytes, or over the limits of an output.
+            GoneError: the deployment came to its end meanwhile.
         """
         taken = await self._of(deployment)
-        if blob.sha256 not in taken:
-            self._check_size(sum(taken.values()) + blob.size_bytes)
-            if len(taken) >= self._limits.output_files:
+        if blob.sha256 not in taken.sizes:
+            self._check_size(taken.total_bytes + blob.size_bytes)
+            if len(taken.sizes) >= self._limits.output_files:
                 raise RefusedError(f"an output has at most {self._limits.output_files} files")
-            taken[blob.sha256] = blob.size_bytes  # counted before it comes: parallel uploads share the limit
+            taken.add(blob)  # counted before it comes: parallel uploads share the limit
         try:
             await self._staging.receive(deployment.id, deployment.attempt, blob, chunks)
         except BaseException:
             self._forget(deployment)  # what did arrive is read again from the staging area
             raise
+        if self._taken.get(deployment.id) is not taken and await self._is_over(deployment):
+            await self.drop(deployment)  # it came after all others were dropped
+            raise GoneError(f"{deployment.id} came to its end while the file was sent")
 
     async def own(self, deployment: Deployment, files: Sequence[OutputFile]) -> Collection[Blob]:
         """The distinct blobs of *files*, if this deployment may name them all.
@@ -73,17 +79,37 @@ class Receiving:
         await self._staging.clear(deployment.id)
 
     def _forget(self, deployment: Deployment) -> None:
-        self._taken.pop((deployment.id, deployment.attempt), None)
+        self._taken.pop(deployment.id, None)
 
-    async def _of(self, deployment: Deployment) -> dict[Digest, int]:
-        key = deployment.id, deployment.attempt
-        if key not in self._taken:
-            found = await self._staging.received(*key)
-            self._taken.setdefault(key, found)
-        return self._taken[key]
+    async def _of(self, deployment: Deployment) -> "_Taken":
+        known = self._taken.get(deployment.id)
+        if known is None or known.attempt != deployment.attempt:
+            found = await self._staging.received(deployment.id, deployment.attempt)
+            known = self._taken.get(deployment.id)
+            if known is None or known.attempt < deployment.attempt:  # nobody was quicker
+                known = self._taken[deployment.id] = _Taken(deployment.attempt, found)
+        return known
+
+    async def _is_over(self, deployment: Deployment) -> bool:
+        try:
+            return (await self._rows.get(deployment.id)).is_final
+        except NotFoundError:
+            return True
 
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._limits.output_bytes:
             raise RefusedError(
                 f"an output has at most {self._limits.output_bytes >> 20} MiB", fix="raise builds.output_mib"
             )
+
+
+class _Taken:
+    """What an attempt has uploaded, or is about to."""
+
+    def __init__(self, attempt: int, sizes: Mapping[Digest, int]) -> None:
+        self.attempt, self.sizes = attempt, dict(sizes)
+        self.total_bytes = sum(sizes.values())
+
+    def add(self, blob: Blob) -> None:
+        self.sizes[blob.sha256] = blob.size_bytes
+        self.total_bytes += blob.size_bytes

@@ -53,6 +53,8 @@ class Scheduler:
         self._executor, self._endings, self._logs, self._tokens = executor, endings, logs, tokens
         self._builds, self._memory_bytes, self._socket, self._now = builds, memory_bytes, socket, now
         self._woken = asyncio.Event()
+        #: (deployment, attempt) of each job that there is, also while it is cleared away after its build
+        self._in_hand: set[tuple[str, int]] = set()
 
     def wake(self) -> None:
         """Look at the queue: something came, or something ended."""
@@ -62,7 +64,7 @@ class Scheduler:
         """Adopt what runs, then build what is queued, until cancelled. Cancelling leaves running jobs alone."""
         async with asyncio.TaskGroup() as group:
             for deployment in await self._adopted_at_last():
-                group.create_task(self._see_through(deployment))
+                self._take_in_hand(deployment, group)
             group.create_task(self._clean_rest())
             group.create_task(self._watch_leases())
             while True:
@@ -75,7 +77,7 @@ class Scheduler:
         """Start what may start now; return after how many seconds the queue is worth another look."""
         try:
             while taken := await self._take_next():
-                group.create_task(self._see_through(taken))
+                self._take_in_hand(taken, group)
             return await self._until_due()
         except UnreachableError as error:
             log.warning("the queue cannot move", extra={"error": str(error)})
@@ -89,7 +91,7 @@ class Scheduler:
         patience = now - timedelta(seconds=self._builds.overtake_limit_s)
         async with self._db.transaction() as tx:
             building, used_bytes = await queue.building_load(tx)
-            if building >= self._builds.parallel:
+            if max(building, len(self._in_hand)) >= self._builds.parallel:
                 return None
             per_project = self._builds.parallel_per_project
             for waiting in await queue.queue(tx, now, patience=patience, per_project=per_project, limit=QUEUE_LOOK):
@@ -107,6 +109,10 @@ class Scheduler:
         self._ledger.apply(started.project, generation, routes)
         return started
 
+    def _take_in_hand(self, deployment: Deployment, group: asyncio.TaskGroup) -> None:
+        self._in_hand.add((deployment.id, deployment.attempt))
+        group.create_task(self._see_through(deployment))
+
     async def _see_through(self, deployment: Deployment) -> None:
         """Start the job (or find it, if it runs already), wait for its end, draw the conclusion, clean up.
 
@@ -123,6 +129,7 @@ class Scheduler:
         except Exception:
             log.exception("a bug: a build's task failed", extra={"deployment": deployment.id})
         finally:
+            self._in_hand.discard((deployment.id, deployment.attempt))
             self.wake()
 
     async def _started(self, deployment: Deployment) -> JobRef | None:
@@ -245,6 +252,7 @@ class Scheduler:
             end = await self._asked(ref)
             await self._executor.stop(ref)
             await self._ended(deployment, end)
+            self._in_hand.discard((deployment.id, deployment.attempt))
             self.wake()
         for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
             text = f"The upload was not finished within {UPLOAD_HOURS} hours"

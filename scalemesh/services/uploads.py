@@ -4,7 +4,8 @@ from collections.abc import AsyncIterable, Callable, Sequence
 
 from scalemesh.db import deployments, projects
 from scalemesh.db.database import Database
-from scalemesh.errors import ConflictError
+from scalemesh.db.deployments import DeploymentRows
+from scalemesh.errors import ConflictError, GoneError
 from scalemesh.services.listings import OutputFile
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.publisher import Publisher, Stored, check_files
@@ -26,7 +27,8 @@ class Uploads:
         limits: Limits,
         wake: Callable[[], None],
     ) -> None:
-        self._db, self._stored, self._receiving = database, stored, stored.receiving
+        self._db, self._rows = database, DeploymentRows(database)
+        self._stored, self._receiving = stored, stored.receiving
         self._logs, self._publisher, self._limits, self._wake = logs, publisher, limits, wake
 
     async def missing(self, deployment: Deployment, blobs: Sequence[Blob]) -> list[Digest]:
@@ -66,9 +68,15 @@ class Uploads:
         blobs = await self._receiving.own(deployment, files)
         await self._stored.store.adopt(deployment.id, deployment.attempt, [blob.sha256 for blob in blobs])
         listing = await self._stored.listings.keep(files)
-        async with self._db.transaction() as tx:
-            await projects.own(tx, deployment.project, blobs)
-            await deployments.source_ready(tx, deployment.id, listing)
+        try:
+            async with self._db.transaction() as tx:
+                await projects.own(tx, deployment.project, blobs)
+                await deployments.source_ready(tx, deployment.id, listing)
+        except GoneError:
+            found = await self._rows.get(deployment.id)
+            if found.source_listing != listing:
+                raise
+            return found.state  # the same call came twice at once, and the other was quicker
         await self._receiving.drop(deployment)
         await self._logs.write(deployment.id, "queue", f"Queued: {len(files)} files uploaded")
         self._wake()

@@ -2,7 +2,6 @@
 
 from ipaddress import ip_address, ip_network
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -116,8 +115,7 @@ def caller_of(request: web.Request) -> str:
 
 def _is_same(origin: str, request: web.Request) -> bool:
     """The page came from where this request goes: a forwarded port, for example, that no config knows."""
-    parts = urlsplit(origin)
-    return bool(parts.netloc) and (parts.scheme, parts.netloc.lower()) == (request.scheme, request.host.lower())
+    return origin.lower() == f"{request.scheme}://{request.host}".lower()
 
 
 def _nobody() -> UnauthorizedError:

@@ -20,6 +20,7 @@ CHUNK_BYTES: Final = 256 * 1024
 STALL_S: Final = 60.0  #: a sender may keep one chunk waiting so long
 WHOLE_S: Final = 120.0  #: a JSON body has to be here after so long
 MAX_PATH_CHARS: Final = 4096
+MAX_VALUES: Final = 4_000_000  #: a body of empty lists takes thirty times its size in memory
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -150,6 +151,8 @@ def _too_large(max_bytes: int) -> TooLargeError:
 
 
 def _parsed(data: bytes) -> object:
+    if len(data) > SMALL_BYTES and sum(map(data.count, (b"[", b"{", b","))) > MAX_VALUES:
+        raise TooLargeError("the body has too many values", why=f"at most about {MAX_VALUES} are read")
     try:
         parsed: object = json.loads(data)
         if _SURROGATE.search(data):  # an escaped half of a pair is JSON, but no text that could be kept

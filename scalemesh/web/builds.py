@@ -1,6 +1,7 @@
 """What builders talk to, exactly as builder/protocol.py says."""
 
 import asyncio
+import re
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +27,7 @@ from scalemesh.web.bodies import (
 MAX_LINES_BYTES: Final = 7 * MAX_BLOCK_BYTES  #: JSON writes one byte of a line in up to six, and frames it
 MAX_LISTING_BYTES: Final = 64 * 1024 * 1024
 STALL_S: Final = 60.0
+SLUG: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,10 @@ class Built:
     framework: str
     output_directory: str = ""
     warnings: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not SLUG.fullmatch(self.framework):
+            raise ValueError("framework: must be a framework's short name")
 
 
 class BuildRoutes:

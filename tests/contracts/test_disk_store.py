@@ -58,6 +58,8 @@ async def test_temporary_files_of_a_dead_daemon_go_and_those_of_a_living_one_sta
     leftover = tmp_path / "store" / "tmp" / "leftover"
     async with STORES["disk"](tmp_path):
         leftover.write_bytes(b"half")
+        (leftover.parent / "cleared").mkdir()
+        (leftover.parent / "cleared" / "upload").write_bytes(b"whole")
         async with STORES["disk"](tmp_path):
             assert leftover.exists()
     async with STORES["disk"](tmp_path):

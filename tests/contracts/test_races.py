@@ -1,6 +1,7 @@
 """Two calls at once: whichever comes second finds what the first has left, never half of it."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from scalemesh.db import aliases, deployments
 from scalemesh.db.database import Transaction
 from scalemesh.errors import ConflictError, NotFoundError
+from scalemesh.services.builds import Attempt, Success
 from scalemesh.services.deployer import Wanted
-from scalemesh.values import DeploymentId, Environment, Reason, State
+from scalemesh.services.listings import OutputFile
+from scalemesh.values import Blob, DeploymentId, Digest, Environment, Reason, SourceKind, State
 from tests.contracts.executors import ComesUpLate, EndsWhenTold, StartsWhenTold
-from tests.contracts.life import PAGE, Life, begin
+from tests.contracts.life import PAGE, Life, begin, once
 
 T = TypeVar("T")
 STEPS = 50
@@ -115,3 +118,27 @@ async def test_where_builds_run_may_come_up_later_than_the_daemon(
         deployment = await life.submit()
         await life.built(deployment)
         await life.until(deployment, State.READY)
+
+
+async def test_a_builder_that_says_twice_at_once_that_it_has_finished_hears_the_same(life: Life) -> None:
+    deployment = await life.submit()
+    await life.executor.job(deployment)
+    mine = Attempt(deployment, 1)
+    await life.services.builds.claim(mine, "n")
+    success = Success(files=[await life.upload(mine, PAGE)], framework="static", output_directory=".")
+    said = await asyncio.gather(*(life.services.builds.finish(mine, success) for _ in range(4)))
+    assert set(said) <= {State.PUBLISHING, State.READY}
+    await life.until(deployment, State.READY)
+
+
+@pytest.mark.parametrize("source", [SourceKind.UPLOAD, SourceKind.PREBUILT])
+async def test_an_upload_that_is_finished_twice_at_once_is_finished_once(life: Life, source: SourceKind) -> None:
+    project = await life.services.projects.create(life.user, name="pages")
+    deployment = await life.services.deployer.submit(life.user, project, Wanted(source=source))
+    digest = Digest(hashlib.sha256(PAGE).hexdigest())
+    await life.services.uploads.receive(deployment, Blob(sha256=digest, size_bytes=len(PAGE)), once(PAGE))
+    file = OutputFile(path="index.html", sha256=digest, size_bytes=len(PAGE))
+    said = await asyncio.gather(*(life.services.uploads.finish(deployment, [file]) for _ in range(4)))
+    assert set(said) <= {State.QUEUED, State.BUILDING, State.PUBLISHING, State.READY}
+    if source is SourceKind.UPLOAD:
+        assert [line for line in await life.log(deployment.id) if "uploaded" in line] == ["Queued: 1 files uploaded"]

@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from scalemesh.errors import InvalidError, NotFoundError, RefusedError
+from scalemesh.errors import InvalidError, NotFoundError, RefusedError, UnreachableError
 from scalemesh.ports import Store
 from scalemesh.values import Blob, DeploymentId, Digest
 from tests.contracts.crash_store import CONTENTS, A, B
@@ -258,6 +258,16 @@ async def test_listings_and_uploads_at_the_same_time_agree_in_the_end(store: Sto
     assert await store.received(A, 1) == blobs
     await store.adopt(A, 1, blobs)
     assert await store.missing(blobs) == set()
+
+
+async def test_uploads_that_come_while_all_are_cleared_break_nothing(store: Store) -> None:
+    async def send(number: int) -> None:
+        with suppress(UnreachableError):  # its folder went from under it: the sender tries again, if it still may
+            await receive(store, b"%d" % number)
+
+    await asyncio.gather(*(send(n) if n % 5 else store.clear(A) for n in range(1, 1000)))
+    await store.clear(A)
+    assert await store.received(A, 1) == {}
 
 
 async def test_what_was_kept_is_there_after_opening_again(kind: str, tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 """Whose files a deployment may name, and deployments that come as files."""
 
 import hashlib
+from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
-from scalemesh.errors import RefusedError
+from plugins.stores.disk import DiskConfig, DiskStore
+from scalemesh.config import Builds
+from scalemesh.errors import GoneError, RefusedError
 from scalemesh.services.builds import Attempt, Success
 from scalemesh.services.deployer import Wanted
-from scalemesh.services.listings import OutputFile
+from scalemesh.services.listings import Listings, OutputFile
 from scalemesh.values import Blob, Digest, Environment, Reason, SourceKind, State
-from tests.contracts.life import PAGE, Life, once
+from tests.contracts.executors import EndsWhenTold
+from tests.contracts.life import PAGE, Life, begin, once
 
 
 async def test_another_projects_digest_is_neither_missing_less_nor_accepted(life: Life) -> None:
@@ -103,3 +108,55 @@ async def test_a_build_gets_its_own_environments_variables(life: Life) -> None:
     assert claim["env"] == {"KEY": "prod-secret"}
     await life.services.builds.lines(mine, 1, [[0, "out", "build", "the key is prod-secret"]])
     assert not any("prod-secret" in line for line in await life.log(deployment))
+
+
+async def test_a_file_that_comes_after_the_cancel_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with begin(tmp_path, EndsWhenTold()) as life:
+        project = await life.services.projects.create(life.user, name="pages")
+        deployment = await life.services.deployer.submit(life.user, project, Wanted(source=SourceKind.PREBUILT))
+        digest = Digest(hashlib.sha256(PAGE).hexdigest())
+
+        async def slowly() -> AsyncGenerator[bytes]:
+            yield PAGE[:5]
+            await life.services.deployer.cancel(deployment.id)
+            yield PAGE[5:]
+
+        with pytest.raises(GoneError):
+            await life.services.uploads.receive(deployment, Blob(sha256=digest, size_bytes=len(PAGE)), slowly())
+        assert list((tmp_path / "store" / "staging").iterdir()) == []
+
+
+async def test_all_that_an_attempt_uploads_counts_together(tmp_path: Path) -> None:
+    builds = Builds(total_memory_mib=8192, output_mib=1)
+    async with begin(tmp_path, EndsWhenTold(), builds) as life:
+        deployment = await life.submit()
+        for attempt in (1, 2):
+            await life.executor.job(deployment, attempt)
+            mine = Attempt(deployment, attempt)
+            await life.services.builds.claim(mine, f"nonce {attempt}")
+            await life.upload(mine, b"a" * 700_000)
+            await life.upload(mine, b"a" * 700_000)
+            with pytest.raises(RefusedError, match="at most 1 MiB"):
+                await life.upload(mine, b"b" * 700_000)
+            await life.upload(mine, b"c" * 300_000)
+            if attempt == 1:
+                await life.executor.lose(deployment)
+
+
+async def test_builds_that_ask_for_their_sources_in_turn_read_each_list_once(tmp_path: Path) -> None:
+    class CountsReads(DiskStore):
+        reads = 0
+
+        def read(self, sha256: Digest, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
+            self.reads += 1
+            return super().read(sha256, start, stop)
+
+    async with CountsReads.open(DiskConfig(path=tmp_path)) as store:
+        listings = Listings(store)
+        digests = [Digest(f"{number:064x}") for number in range(4)]
+        kept = [await listings.keep([OutputFile(path="a", sha256=digest, size_bytes=1)]) for digest in digests]
+        for _ in range(3):
+            for listing, digest in zip(kept, digests, strict=True):
+                assert await listings.holds(listing, digest)
+                assert not await listings.holds(listing, Digest("f" * 64))
+        assert store.reads == 4

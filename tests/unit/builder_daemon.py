@@ -23,8 +23,6 @@ LIMITS = {
     "output_bytes": 50_000_000,
     "output_files": 5_000,
     "log_bytes": 4_000_000,
-    "memory_bytes": 1_000_000_000,
-    "pids": 512,
 }
 SETTINGS = {
     "root_directory": "",

@@ -175,6 +175,42 @@ async def test_a_build_that_eats_the_disk_is_stopped(tmp_path: Path) -> None:
         assert 100_000_000 < fake.finished["peak"]["disk_bytes"] < 3_000_000_000
 
 
+async def test_where_the_executor_watches_the_disk_the_builder_does_not(tmp_path: Path) -> None:
+    """Long enough for three looks of ours at a folder that is over the limit."""
+    more = commanded("head -c 30M /dev/zero > big; sleep 2; mkdir o; echo x > o/a", limits={"disk_bytes": 20_000_000})
+    async with daemon(tmp_path, **more) as fake:
+        assert await build(fake, tmp_path / "one") == 1
+        assert failure(fake)[0] == "disk_full"
+    async with daemon(tmp_path, **more) as fake:
+        assert await build(fake, tmp_path / "two", {"SCALEMESH_DISK_WATCHED": "1"}) == 0
+
+
+async def test_a_build_without_a_sandbox_says_so_first(tmp_path: Path) -> None:
+    words = "This build runs without a sandbox: its code can read and change everything that the daemon's user can."
+    source, uploads = files_source(index__html="x")
+    async with daemon(tmp_path, source, uploads=uploads) as fake:
+        assert await build(fake, tmp_path / "one") == 0
+        assert (fake.lines[0][2], fake.lines[0][3]) == ("fetch", f"Warning: {words}")
+        assert fake.finished is not None
+        assert words in fake.finished["warnings"]
+    async with daemon(tmp_path, source, uploads=uploads) as fake:
+        assert await build(fake, tmp_path / "two", {"SCALEMESH_SANDBOX": "bwrap"}) == 0
+        assert "without a sandbox" not in fake.text
+
+
+async def test_an_empty_command_means_run_none(tmp_path: Path) -> None:
+    """Set by hand, it wins over vercel.json and over what would be detected."""
+    scripts = json.dumps({"dependencies": {"a": "1"}, "scripts": {"build": "echo detected; exit 1"}})
+    by_file = json.dumps({"installCommand": "echo by file; exit 1", "buildCommand": "echo by file; exit 1"})
+    source, uploads = files_source(package__json=scripts, vercel__json=by_file, o___index__html="x")
+    settings = {"install_command": "", "build_command": "", "output_directory": "o"}
+    async with daemon(tmp_path, source, uploads=uploads, settings=settings) as fake:
+        assert await build(fake, tmp_path / "work") == 0
+        assert fake.files() == {"index.html": b"x"}
+        assert fake.printed == []
+        assert not any(text.startswith("> ") for *_, text in fake.lines)
+
+
 async def test_secrets_leave_the_job_neither_in_lines_nor_in_the_failure(tmp_path: Path) -> None:
     command = 'echo "token: $TOKEN"; printf "%s" "$TOKEN" | base64; echo "error $TOKEN is wrong"; exit 1'
     async with daemon(tmp_path, **commanded(command, env={"TOKEN": "hunter2-hunter2"})) as fake:

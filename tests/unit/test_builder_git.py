@@ -122,12 +122,16 @@ def test_missing_and_wrong_credentials_are_told_apart_from_absence(
     room: Room, root: Path, login: Credentials | None
 ) -> None:
     with git_server(root, "u:right-one") as address:
-        assert "needs credentials" in room.refuses(f"{address}/site.git", credentials=login)
+        said = room.refuses(f"{address}/site.git", credentials=login)
+    assert "needs credentials" in said
+    assert "not supported yet: clone it yourself and deploy the folder" in said
 
 
 def test_a_repository_that_is_not_there_is_said_not_to_be(room: Room, root: Path) -> None:
     with git_server(root) as address:
-        assert "There is no repository at" in room.refuses(f"{address}/nothing.git")
+        said = room.refuses(f"{address}/nothing.git")
+    assert "There is no repository at" in said
+    assert "not supported yet: clone it yourself and deploy the folder" in said
     assert "There is no repository at" in room.refuses(f"file://{root}/nothing.git", file_root=str(root))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scalemesh import registry
-from scalemesh.config import Config, Plugin, load
+from scalemesh.config import Config, Hosts, Plugin, load
 from scalemesh.errors import ConfigError
 
 
@@ -89,3 +89,9 @@ async def test_a_plug_ins_own_mistakes_carry_their_place(tmp_path: Path) -> None
 def test_a_value_out_of_its_bounds_is_a_mistake(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="must be"):
         load(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("url", ["http://", "https://[", "http://x:99999", "http://x:y", "ftp://x", "example.com"])
+def test_a_public_url_that_is_none_is_told_before_anything_starts(url: str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Hosts(public_url=url)

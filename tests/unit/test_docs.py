@@ -1,11 +1,13 @@
-"""Documents and code say the same: settings, commands, ports, errors, the changelog, the locked packages."""
+"""Documents and code say the same: settings, commands, the API, ports, errors, the changelog, the locked packages."""
 
 import ast
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,12 +16,33 @@ import pytest
 
 from scalemesh import errors, ports
 from scalemesh.config import Config, load
-from scalemesh.errors import ScaleMeshError
-from scalemesh.values import Reason
+from scalemesh.errors import ConfigError, ScaleMeshError
+from scalemesh.values import LogLine, Reason
+from scalemesh.web.api import deployments, projects, session, tokens, variables
+from scalemesh.web.api.views import Views, log_lines
+from scalemesh.web.app import make_control_app
+from scalemesh.web.metrics import Metrics
+from scalemesh.web.ui.words import ADVICE
+from tests.contracts.executors import EndsWhenTold
+from tests.contracts.life import begin
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "scalemesh.toml"
 LOCKS = sorted((ROOT / "config" / "locked").glob("*.txt"))
+API = (ROOT / "docs" / "api.md").read_text()
+CLI = (ROOT / "docs" / "cli.md").read_text()
+PLACE = {"-c", "--config", "--socket", "--url", "--token"}  # where the daemon is; told once for all commands
+BODIES = {
+    "POST /api/v1/projects": projects.NewProject,
+    "PATCH /api/v1/projects/{project}": projects.ProjectChange,
+    "POST /api/v1/projects/{project}/rollback": projects.WantedRollback,
+    "POST /api/v1/deployments": deployments.GitUrl,
+    "POST /api/v1/projects/{project}/deployments": deployments.NewDeployment,
+    "PUT /api/v1/projects/{project}/env/{name}": variables.NewVariable,
+    "POST /api/v1/session": session.SignIn,
+    "PUT /api/v1/account/password": session.NewPassword,
+    "POST /api/v1/tokens": tokens.NewToken,
+}
 PLUG_POINTS = {"executor": "executors", "store": "stores", "logs": "logstores", "bus": "logbus"}
 
 
@@ -34,10 +57,15 @@ def plugins() -> list[tuple[str, str, str]]:
 
 
 def settings(cls: type, where: str = "") -> dict[str, object]:
-    """Dotted names of all settings of a dataclass of the config, with their defaults as TOML would give them."""
+    """Dotted names of all settings of a dataclass of the config, with their defaults as TOML would give them.
+
+    Without what a plug-in is given by other tables (``GIVEN`` in its config): people set that there, once.
+    """
     hints = get_type_hints(cls)
     found: dict[str, object] = {}
     for field in dataclasses.fields(cls):
+        if field.metadata.get("given"):
+            continue
         name = f"{where}{field.name}"
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if field.name in PLUG_POINTS and isinstance(default, dict):
@@ -82,21 +110,53 @@ def plugin_class(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def commands(group: click.Group, before: str = "") -> list[str]:
-    """Every command of the CLI in full, such as ``project list``."""
-    found: list[str] = []
+def commands(group: click.Group, before: str = "") -> dict[str, click.Command]:
+    """Every command of the CLI by its full name, such as ``project list``."""
+    found: dict[str, click.Command] = {}
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
-            found += commands(command, f"{before}{name} ")
+            found |= commands(command, f"{before}{name} ")
         elif not command.hidden:
-            found.append(f"{before}{name}")
+            found[f"{before}{name}"] = command
     return found
 
 
-def all_commands() -> list[str]:
+def all_commands() -> dict[str, click.Command]:
     main = importlib.import_module("scalemesh.cli.main")
     group = next(value for value in vars(main).values() if isinstance(value, click.Group))
     return commands(group)
+
+
+def words_of(command: click.Command) -> set[str]:
+    """The names of its options and arguments."""
+    found: set[str] = set()
+    for param in command.params:
+        is_option = isinstance(param, click.Option)
+        found |= {*param.opts, *param.secondary_opts} if is_option else set(param.human_readable_name.split("|"))
+    return found
+
+
+def told_words() -> dict[str, set[str]]:
+    """The same, as docs/cli.md tells them: a command's lines, with SETTINGS written out."""
+    block, settings = re.split(r"\n    SETTINGS: ", re.sub(r"\n {5,}", " ", CLI), maxsplit=1)
+    shared = set(re.findall(r"--[a-z-]+", settings.split("\n\n")[0]))
+    found = {}
+    for line in re.findall(r"^    scalemesh (.+)$", block.partition("## Options")[2], re.MULTILINE):
+        name = next(name for name in sorted(all_commands(), key=len, reverse=True) if f"{line} ".startswith(f"{name} "))
+        rest = re.sub(r"(--[a-z-]+) [A-Za-z|]+\]", r"\1]", line.removeprefix(name))  # without the options' values
+        found[name] = set(re.findall(r"--?[a-z-]+|[A-Z_]+", rest)) - {"SETTINGS"}
+        found[name] |= shared if "SETTINGS" in rest else set()
+    return found
+
+
+def api_section(heading: str) -> str:
+    """What stands below a heading of docs/api.md."""
+    return API.partition(f"\n### {heading}\n")[2].partition("\n##")[0]
+
+
+def rows(text: str) -> set[str]:
+    """The first cells of its tables that are code."""
+    return set(re.findall(r"^\| `([^`]+)`", text, re.MULTILINE))
 
 
 def port_methods() -> list[tuple[str, str]]:
@@ -130,17 +190,72 @@ def test_the_example_config_is_one_that_the_daemon_takes() -> None:
 
 
 def test_every_command_has_its_place_in_the_documents() -> None:
-    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "cli.md").read_text()
-    missing = [name for name in all_commands() if not re.search(rf"`(scalemesh )?{name}\b", text)]
-    assert not missing
+    assert set(all_commands()) - rows(CLI) == set()
 
 
 def test_the_documents_name_no_command_that_does_not_exist() -> None:
-    known = all_commands()
-    text = (ROOT / "docs" / "cli.md").read_text()
-    named = re.findall(r"^\| `([a-z]+(?: [a-z]+)?)\b", text, re.MULTILINE)
+    named = re.findall(r"^\| `([a-z]+(?: [a-z]+)?)` \|", CLI, re.MULTILINE)
     assert named
-    assert not [name for name in named if name not in known and name.split(" ")[0] not in known]
+    assert set(named) - set(all_commands()) == set()
+
+
+@pytest.mark.parametrize("name", sorted(all_commands()))
+def test_the_options_and_arguments_of_a_command_are_those_that_the_documents_tell(name: str) -> None:
+    assert told_words()[name] == words_of(all_commands()[name]) - PLACE
+
+
+def test_the_options_of_every_command_that_needs_a_daemon_are_told_once() -> None:
+    table = CLI.partition("| option | variable |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(--?[a-z-]+)`", table)) == PLACE
+    without = {name for name, command in all_commands().items() if not words_of(command) & PLACE}
+    told = re.search(r"Every command but (.+) also takes", CLI)
+    assert told
+    assert set(re.findall(r"`([a-z ]+)`", told[1])) == without
+    assert all(words_of(command) >= PLACE for name, command in all_commands().items() if name not in without)
+
+
+async def test_the_routes_of_the_api_are_those_that_the_documents_tell(tmp_path: Path) -> None:
+    """Pages of the dashboard are no API: the admin socket has none of them, and is compared whole."""
+    async with begin(tmp_path, EndsWhenTold()) as life:
+        trusted, public = (make_control_app(life.services, {}, Metrics(), trusted=trusted) for trusted in (True, False))
+        socket, port = (
+            {f"{one.method} {one.resource.canonical}" for one in app.router.routes() if one.resource}
+            for app in (trusted, public)
+        )
+    told = re.findall(r"^### ([A-Z]+ /\S+)$", API, re.MULTILINE)
+    assert sorted(told) == sorted(one for one in socket if not one.startswith("HEAD "))
+    assert set(told) == {one for one in port if re.match(r"(?!HEAD)[A-Z]+ /(api/|build/|metrics)", one)}
+
+
+@pytest.mark.parametrize("heading", sorted(BODIES))
+def test_the_fields_of_a_body_are_those_that_the_documents_tell(heading: str) -> None:
+    assert rows(api_section(heading)) == {field.name for field in dataclasses.fields(BODIES[heading])}
+
+
+async def test_the_examples_of_the_api_have_the_fields_of_its_answers(tmp_path: Path) -> None:
+    line = LogLine(number=1, at=datetime.now(UTC), step="build", stream="out", text="")
+    async with begin(tmp_path, EndsWhenTold()) as life:
+        views = Views(life.services.routes, life.services.links)
+        deployment = await life.services.deployer.get(await life.submit())
+        real = {
+            "A project": views.project(await life.project()),
+            "A deployment": views.deployment(deployment),
+            "A log line": log_lines([line])[0],
+            "GET /api/v1/deployments/{deployment}/logs": {"end": views.end(deployment)},
+        }
+    for heading, answer in real.items():
+        example = re.search(r"```json\n(.+?)```", api_section(heading), re.DOTALL)
+        assert example
+        told = json.loads(example[1])
+        assert list(told) == list(answer)
+        inner = [name for name, value in answer.items() if isinstance(value, dict)]
+        assert [list(told[name]) for name in inner] == [list(answer[name]) for name in inner]
+
+
+def test_the_codes_of_errors_are_those_that_the_documents_tell() -> None:
+    told = re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \|", API, re.MULTILINE)
+    real = {(cls.code, str(cls.status)) for cls in classes_below(ScaleMeshError).values() if cls is not ConfigError}
+    assert set(told) == real
 
 
 @pytest.mark.parametrize(("port", "method"), port_methods())
@@ -179,8 +294,14 @@ def classes_below(top: type[ScaleMeshError]) -> dict[str, type[ScaleMeshError]]:
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_every_reason_code_is_explained(reason: Reason) -> None:
-    assert re.search(rf"^\| `{reason}` \| \S.+ \| \S.+ \|$", (ROOT / "docs" / "builds.md").read_text(), re.MULTILINE)
+def test_a_reason_code_is_explained_and_its_advice_is_the_products_own(reason: Reason) -> None:
+    row = re.search(rf"^\| `{reason}` \| \S.+ \| (\S.+) \|$", (ROOT / "docs" / "builds.md").read_text(), re.MULTILINE)
+    assert row
+    assert row[1].replace("`", "") == ADVICE[reason][1]
+
+
+def test_no_other_reason_code_is_explained() -> None:
+    assert rows((ROOT / "docs" / "builds.md").read_text().partition("## Reason codes")[2]) == set(Reason)
 
 
 def test_the_changelog_keeps_its_form() -> None:

@@ -19,6 +19,7 @@ HELLO: Final = {
     for path in sorted((ROOT / "examples" / "hello").rglob("*"))
     if path.is_file() and "node_modules" not in path.parts
 }
+AUTHOR: Final = "A developer <developer@example.com>"
 PAGE: Final = {"index.html": "<!doctype html><title>Demo</title><h1>Demo</h1>"}
 BROKEN: Final = {
     "index.html": "x",
@@ -46,7 +47,7 @@ async def main() -> None:
 async def deploy(daemon: RunningDaemon, name: str, files: Mapping[str, str | bytes], message: str, state: str) -> str:
     """Commit *files* under *message*, deploy them, wait for *state*; the deployment's id."""
     url, work = repository(daemon.home, name, files), daemon.home / "work" / name
-    git("-C", str(work), "commit", "-q", "--amend", "-m", message)
+    git("-C", str(work), "commit", "-q", "--amend", "--author", AUTHOR, "-m", message)
     git("-C", str(work), "push", "-q", "--force", "origin", "main")
     deployment = await daemon.deploy(url)
     await daemon.until(deployment, state, within_s=120)

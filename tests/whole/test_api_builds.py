@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from builder.protocol import MAX_BLOCK_BYTES, MAX_BLOCK_LINES, MAX_DIGESTS
-from scalemesh.values import DeploymentId, State
+from scalemesh.values import DeploymentId, EndCause, Environment, State
 from scalemesh.web.app import make_builds_app
 from tests.whole.control_host import Browser, ControlHost, open_control_host
 
@@ -125,3 +125,35 @@ async def test_a_block_full_of_control_characters_fits(host: ControlHost, builde
     lines = [[0, "out", "build", "\x01" * 1000]] * MAX_BLOCK_LINES
     assert await builder.say("lines", {"seq": 1, "lines": lines}) == {"next": 2}
     assert len(await host.life.log(builder.deployment)) > MAX_BLOCK_LINES
+
+
+async def test_what_git_and_the_builder_say_commands_no_terminal(host: ControlHost, builder: Builder) -> None:
+    await builder.say("claim", {"nonce": "n"})
+    hostile = "\x1b]52;c;ZXZpbA==\x07Say \x1b[31mhi\x9b2J\r\nto all"
+    facts = {"commit": "a" * 40, "message": hostile, "author": "\x1b[2JEve"}
+    await builder.say("heartbeat", {"facts": facts})
+    await builder.say("finish", {"ok": False, "reason": "command_failed", "message": hostile})
+    await host.life.executor.end(builder.deployment, 1, EndCause.FAILED)
+    found = await host.life.until(builder.deployment, State.FAILED)
+    assert (found.commit_message, found.commit_author, found.message) == ("Say hi\nto all", "Eve", "Say hi\nto all")
+
+
+async def test_a_frameworks_name_is_a_short_word(builder: Builder) -> None:
+    await builder.say("claim", {"nonce": "n"})
+    for framework in ("x" * 65, "", "<b>", "a b"):
+        await builder.say("finish", {"ok": True, "files": [], "framework": framework}, status=400)
+
+
+async def test_a_failures_sentence_hides_what_the_log_hides(host: ControlHost, builder: Builder) -> None:
+    project = await host.life.services.projects.named("site")
+    await host.life.services.projects.set_variable(project.id, "KEY", tuple(Environment), "hunter22hunter22")
+    await builder.say("claim", {"nonce": "n"})
+    await builder.say("finish", {"ok": False, "reason": "command_failed", "message": "deploy hunter22hunter22 failed"})
+    await host.life.executor.end(builder.deployment, 1, EndCause.FAILED)
+    assert (await host.life.until(builder.deployment, State.FAILED)).message == "deploy *** failed"
+
+
+async def test_a_blocks_number_has_its_bounds(builder: Builder) -> None:
+    await builder.say("claim", {"nonce": "n"})
+    for seq in (0, -1, 1 << 64):
+        await builder.say("lines", {"seq": seq, "lines": []}, status=400)

@@ -1,6 +1,7 @@
 """Projects and deployments over HTTP: what comes in is checked, what goes out is true."""
 
 import hashlib
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -183,3 +184,10 @@ async def test_status_and_metrics_count_deployments_by_state(host: ControlHost) 
     text = await (await host.admin.get("/metrics")).text()
     assert 'scalemesh_deployments{state="ready"} 1.0' in text
     assert "scalemesh_queue_length 0.0" in text
+
+
+async def test_a_body_that_would_swell_in_memory_is_refused_unread(host: ControlHost) -> None:
+    body = b'{"files": [' + b"[]," * 2_500_000 + b"[]]}"
+    answer = await host.admin.post("/api/v1/deployments/dpl_x/finish", data=io.BytesIO(body))
+    assert answer.status == 413
+    assert "too many values" in (await answer.json())["title"]

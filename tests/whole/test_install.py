@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import sysconfig
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -51,7 +52,7 @@ def install(
     return subprocess.run(
         [*prefix, shutil.which("bash") or "bash", str(clone / "install.sh"), *options],
         cwd=clone,
-        env={**os.environ, "PATH": path_with_python(), **environment},
+        env={**os.environ, "SSH_CONNECTION": "", "PATH": path_with_python(), **environment},
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -200,6 +201,87 @@ def test_a_config_that_is_there_keeps_all_but_the_port(clone: Path) -> None:
     path.write_text(path.read_text() + "# mine\n")
     before = path.read_text()
     assert written_config(clone, 8124).read_text() == before.replace("port = 8123", "port = 8124")
+
+
+@pytest.mark.parametrize(
+    ("connection", "tunnel"),
+    [
+        ("192.0.2.7 50000 192.0.2.1 22", "ssh -L 8123:localhost:8123 somebody@192.0.2.1"),
+        ("2001:db8::7 50000 2001:db8::1 2222", "ssh -L 8123:localhost:8123 -p 2222 somebody@2001:db8::1"),
+    ],
+)
+def test_who_came_by_ssh_is_told_how_to_bring_the_port_home(clone: Path, connection: str, tunnel: str) -> None:
+    assert shown_addresses(clone, SSH_CONNECTION=connection)[-1] == f"From your own machine: {tunnel}"
+
+
+def test_who_sits_at_the_machine_is_told_the_addresses_alone(clone: Path) -> None:
+    assert shown_addresses(clone)[-2:] == [
+        "Site:       http://hello.localhost:8123/",
+        "Dashboard:  http://localhost:8123/",
+    ]
+
+
+def shown_addresses(clone: Path, **environment: str) -> list[str]:
+    """The last lines of an installation, for a person who came with *environment*; no daemon is there to ask."""
+    command = "source ./install.sh; mkdir -p $state; port=8123; show_addresses"
+    path = {"PATH": os.environ["PATH"], "SUDO_USER": "somebody"}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=clone, env={**path, **environment}, check=True, capture_output=True, text=True
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def installed(clone: Path) -> Iterator[Path]:
+    """The copy with packages in place, those of the tests, so that little is fetched; and a site without a build."""
+    state = clone / ".scalemesh"
+    python = in_shell(clone, "find_python")
+    subprocess.run([python, "-m", "venv", "--without-pip", str(state / "venv")], check=True)
+    packages = next((state / "venv" / "lib").glob("python*")) / "site-packages"
+    (packages / "tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    in_shell(clone, "install_locked build")
+    locks = '"$root/config/locked/runtime.txt" "$root/config/locked/build.txt"'
+    in_shell(clone, f'set_current packages "$(fingerprint_of "$(find_python)" {locks})"')
+    shutil.rmtree(clone / "examples" / "hello")
+    (clone / "examples" / "hello").mkdir()
+    (clone / "examples" / "hello" / "index.html").write_text("<!doctype html><title>Hello</title>")
+    yield clone
+    install(clone, "--stop")
+
+
+def in_shell(clone: Path, command: str) -> str:
+    """What a function of install.sh prints."""
+    done = subprocess.run(
+        ["bash", "-c", f"source ./install.sh; {command}"],
+        cwd=clone,
+        env={**os.environ, "PATH": path_with_python()},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.timeout(120)
+def test_newer_code_meets_the_data_only_when_the_older_daemon_has_ended(installed: Path) -> None:
+    """`scalemesh check` opens the data, and newer code may bring them into a form that the older daemon cannot read."""
+    first = install(installed, "--demo", "--detach", "--port", str(free_port()))
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "Stopping" not in first.stdout
+    before = in_shell(installed, "daemon_pid")
+
+    again = install(installed, "--demo", "--detach")
+    assert "Stopping" not in again.stdout
+    assert in_shell(installed, "daemon_pid") == before
+
+    with (installed / "scalemesh" / "__main__.py").open("a") as file:
+        file.write("\n# newer\n")
+    renewed = install(installed, "--demo", "--detach")
+    assert renewed.returncode == 0, renewed.stdout + renewed.stderr
+    steps = [line.strip().split("  ")[0] for line in renewed.stdout.splitlines()]
+    stopped = steps.index("Stopping the older daemon (its builds go on)")
+    assert steps.index("Installing Scale Mesh") < stopped < steps.index("Checking what builds need")
+    assert in_shell(installed, "daemon_pid") not in ("", before)
 
 
 def test_help_names_every_option(clone: Path) -> None:

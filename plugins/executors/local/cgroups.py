@@ -15,6 +15,7 @@ from typing import Final
 
 _NEEDED: Final = ("memory", "pids")
 _WANTED: Final = (*_NEEDED, "cpu")
+_PROOF: Final = "scalemesh-probe-"  # and our pid: the group that shows whether groups can be made
 _LEAF: Final = "daemon"  # where our own processes are, as systemd's DelegateSubgroup= puts them
 
 
@@ -171,7 +172,10 @@ def find_parents() -> Parents | None:
 
 
 def _proven(parents: Parents) -> bool:
-    group = parents.group(f"scalemesh-probe-{os.getpid()}")
+    for name in parents.groups(_PROOF):  # of processes that were killed in the middle of this
+        if not Path("/proc", name.removeprefix(_PROOF)).exists():
+            parents.group(name).remove()
+    group = parents.group(f"{_PROOF}{os.getpid()}")
     try:
         group.create(memory_bytes=1 << 26, pids=16, cpu_weight=100)
     except OSError:

@@ -1,10 +1,13 @@
 """The settings of the local executor."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
+#: Marks what the daemon fills in from ``[builds]`` and ``[git]``: no setting for people, so no document shows it.
+GIVEN: Final[Mapping[str, bool]] = {"given": True}
 SANDBOXES: Final = ("bwrap", "off")
 NETWORKS: Final = ("auto", "slirp4netns", "pasta", "proxy")
 
@@ -17,10 +20,13 @@ class LocalConfig:
     network: str = "auto"  #: how a build reaches packages and Git: slirp4netns, pasta, or the daemon's proxy
     build_uid: int = 62000  #: user (and group) id of builds where the daemon is root; shared with nothing else
     work_dir: Path = Path("jobs")  #: one folder for each job that exists
-    allow_networks: tuple[str, ...] = ()  #: private networks that builds may reach all the same (CIDR)
     node_dirs: tuple[str, ...] = ()  #: folders that hold node, npm and npx; empty: look for them
-    file_root: str = ""  #: the folder of Git repositories that file:// URLs may name; empty: none
-    ca_bundle: str = ""  #: certificates that builds trust; empty: the system's bundle
+    #: private networks that builds may reach all the same (CIDR)
+    allow_networks: tuple[str, ...] = field(default=(), metadata=GIVEN)
+    #: the folder of Git repositories that file:// URLs may name; empty: none
+    file_root: str = field(default="", metadata=GIVEN)
+    #: certificates that builds trust; empty: the system's bundle
+    ca_bundle: str = field(default="", metadata=GIVEN)
 
     def __post_init__(self) -> None:
         if self.sandbox not in SANDBOXES:

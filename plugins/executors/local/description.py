@@ -93,6 +93,7 @@ class Describer:
             "SCALEMESH_WORK": work,
             "SCALEMESH_NODES": ":".join(node.folder for node in self.machine.nodes),
             "SCALEMESH_SANDBOX": self.config.sandbox,
+            "SCALEMESH_DISK_WATCHED": "1",
             "SCALEMESH_BWRAP": self.machine.bwrap,
             "SCALEMESH_SEES": ":".join(bind.target for bind in binds if bind.target not in hidden),
         }

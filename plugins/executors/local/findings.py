@@ -12,8 +12,7 @@ from scalemesh.ports import Finding
 from scalemesh.values import BuildJob, DeploymentId, Limits, Secret
 
 PROBE: Final = f"import sys; sys.path.insert(0, '{CODE}'); from builder.probe import main; main()"
-PROBE_NAME: Final = ".probe-"  #: what the tiny jobs' names begin with
-PROBE_PREFIX: Final = ".probe-"  #: of the job's folder, which is no deployment's
+PROBE_PREFIX: Final = ".probe-"  #: of the tiny jobs' names, so that none can be a deployment's
 _LIMITS: Final = Limits(
     memory_bytes=512 << 20,
     pids=64,
@@ -29,7 +28,7 @@ _LIMITS: Final = Limits(
 def probe_job(folder: Path) -> BuildJob:
     """The tiny job. *folder*: stands in for the daemon's folder of sockets."""
     return BuildJob(
-        deployment=DeploymentId(f"{PROBE_NAME}{secrets.token_hex(4)}"),
+        deployment=DeploymentId(f"{PROBE_PREFIX}{secrets.token_hex(4)}"),
         attempt=1,
         socket=str(folder / "none.sock"),
         url=None,

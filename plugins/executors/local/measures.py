@@ -1,4 +1,9 @@
-"""What a job uses, where no control group counts it: its files, its process tree. Stdlib only."""
+"""What a job uses, where no control group counts it: its files, its process tree. Stdlib only.
+
+``DiskWatch`` is the one that holds local jobs to their disk limit; the builder's own (builder/watch.py) stands back
+for it. From outside of the sandbox all of a job is seen: its fetch, what the builder spools, folders that the build
+closed or nested without end; and it goes on when the job has no memory or no process left.
+"""
 
 import errno
 import os

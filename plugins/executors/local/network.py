@@ -94,12 +94,6 @@ def forbid(routes: Sequence[str], allowed: Sequence[str]) -> None:
         Path(f"/proc/sys/net/ipv6/conf/{_DEVICE}/disable_ipv6").write_text("1")
 
 
-def bring_up_loopback() -> None:
-    """Switch on the namespace's own 127.0.0.1."""
-    with Netlink() as netlink:
-        netlink.bring_up("lo")
-
-
 class suppress_no_ipv6:  # noqa: N801 - reads like contextlib.suppress
     """Ignore a refused IPv6 route where the kernel has no IPv6 at all: there is nothing to forbid."""
 

@@ -1,5 +1,6 @@
 """A deployment's page, its log, and what can be done with it."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,6 +23,7 @@ from scalemesh.web.ui.sites import Sites
 LINES: Final = 500  #: of the log on the page as it is served; the rest follows live, or by paging
 RAW_LINES: Final = 2000  #: read at once for a download
 MAX_SEARCH: Final = 200  #: characters
+STALL_S: Final = 60.0  #: a reader who takes nothing for so long is let go
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class DeploymentPages:
         seen = 0
         while lines := await self._logs.read(deployment.id, seen, RAW_LINES):
             seen = lines[-1].number
-            await response.write("".join(f"{sgr.plain(line.text)}\n" for line in lines).encode())
+            async with asyncio.timeout(STALL_S):
+                await response.write("".join(f"{sgr.plain(line.text)}\n" for line in lines).encode())
         await response.write_eof()
         return response
 

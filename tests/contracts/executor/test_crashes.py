@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 import builder
 from plugins.executors.local import LocalConfig, LocalExecutor
+from plugins.executors.local.cgroups import find_parents
 from scalemesh.values import BuildJob, EndCause
 from tests.contracts.executor.conftest import Opener
 from tests.contracts.executor.stand_in import make_entry, make_job
@@ -65,3 +67,37 @@ async def test_nothing_outlives_a_killed_supervisor_once_it_was_cleaned_up(tmp_p
         async with asyncio.timeout(2):
             await executor.stop(ref)
         await until(lambda: not any(alive(pid) for pid in tree))
+        assert groups_of(tmp_path / "jobs") == []
+
+
+async def test_a_successor_takes_away_the_group_of_a_job_whose_folder_is_gone(
+    open_executor: Opener, job: Callable[..., BuildJob], tmp_path: Path
+) -> None:
+    """As after a kill between the two steps of forgetting a job."""
+    async with open_executor() as executor:
+        ref = await executor.start(job("time.sleep(1000)"))
+        await until(lambda: len(processes_of(ref)) >= 3)
+        tree = processes_of(ref)
+        os.kill(int(ref.where.split(":")[0]), signal.SIGKILL)
+        await until(lambda: not any(alive(pid) for pid in tree))
+    shutil.rmtree(tmp_path / "jobs" / "dpl_one")
+    async with open_executor():
+        assert groups_of(tmp_path / "jobs") == []
+
+
+async def test_a_successor_takes_away_the_group_of_a_look_around_that_was_cut_off(open_executor: Opener) -> None:
+    parents = find_parents()
+    if parents is None:
+        pytest.skip("no control groups for us")
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    group = parents.group(f"scalemesh-probe-{ended.pid}")
+    group.create(memory_bytes=1 << 26, pids=16, cpu_weight=100)
+    async with open_executor():
+        assert f"scalemesh-probe-{ended.pid}" not in parents.groups("scalemesh-probe-")
+
+
+def groups_of(jobs: Path) -> list[Path]:
+    """The control groups of the jobs in the folder, those of checks included, with any controller."""
+    ours = f"scalemesh-{sha256(str(jobs).encode()).hexdigest()[:8]}-*"
+    return [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in Path("/sys/fs/cgroup").glob(depth + ours)]

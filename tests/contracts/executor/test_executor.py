@@ -157,6 +157,12 @@ async def test_a_job_that_fills_the_disk_ends_as_disk(executor: LocalExecutor, j
     assert "64 MiB" in end.detail
 
 
+async def test_the_builder_is_told_that_its_disk_is_watched(executor: LocalExecutor, job: Job) -> None:
+    """Else two would watch it, count differently, and the first to fire would choose the reason."""
+    end = await executor.wait(await executor.start(job("sys.exit('SCALEMESH_DISK_WATCHED' not in os.environ)")))
+    assert end.cause is EndCause.OK
+
+
 async def test_one_file_over_the_limit_ends_as_disk(executor: LocalExecutor, job: Job) -> None:
     program = "subprocess.run(['truncate', '-s', '1G', '/work/src/huge'], check=True)"
     end = await executor.wait(await executor.start(job(program, within=limits(disk_mib=64))))

@@ -1,12 +1,16 @@
 """One proof is enough: the tiny job of a check also lets builds begin."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import builder
 from plugins.executors.local import LocalConfig, LocalExecutor
+from scalemesh import wiring
 from scalemesh.values import BuildJob, EndCause
 from tests.contracts.executor.stand_in import make_entry
 
@@ -32,3 +36,12 @@ async def test_jobs_that_start_while_a_check_runs_need_no_proof_of_their_own(
         for ref in refs:
             await executor.stop(ref)
         assert executor.probes == 1
+
+
+async def test_a_daemon_whose_builds_have_no_sandbox_warns_at_its_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with LocalExecutor.open(LocalConfig(work_dir=tmp_path / "jobs", sandbox="off")) as executor:
+        await wiring.tell_of_builds(executor)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert any('sandbox = "off": builds can read and change everything' in text for text in warnings)
