@@ -136,7 +136,7 @@ class _Decoder:
     def _unknown(self, where: str, name: str, known: Mapping[str, object]) -> None:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else "; known: " + ", ".join(known)
-        self._mistakes.append(f"{where}: unknown setting{hint}")
+        self._mistakes.append(f"{where}: unknown name{hint}")
 
 
 def _join(where: str, name: str) -> str:

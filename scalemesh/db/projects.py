@@ -90,7 +90,9 @@ async def insert(tx: Transaction, project: Project, canonical_url: str | None) -
     try:
         await tx.run(INSERT, {**_columns(project, canonical_url), "created_at": to_ms(project.created_at)})
     except sqlite3.IntegrityError as error:
-        raise ConflictError(f"a project like {project.name!r} exists", why=str(error)) from error
+        if "project.name" in str(error):
+            raise ConflictError(f"a project {project.name!r} exists already", fix="choose another name") from error
+        raise _source_taken() from error
 
 
 async def change(tx: Transaction, project: Project, canonical_url: str | None) -> None:
@@ -102,7 +104,7 @@ async def change(tx: Transaction, project: Project, canonical_url: str | None) -
     try:
         await tx.run(CHANGE, _columns(project, canonical_url))
     except sqlite3.IntegrityError as error:
-        raise ConflictError("another project has that Git URL and root directory", why=str(error)) from error
+        raise _source_taken() from error
 
 
 async def pin(tx: Transaction, project: ProjectId, *, pinned: bool) -> None:
@@ -123,6 +125,12 @@ async def own(tx: Transaction, project: ProjectId, blobs: Collection[Blob]) -> N
     """Note that *project* may name these blobs from now on."""
     await tx.run_many(
         OWN, [{"project": project, "sha256": blob.sha256, "size_bytes": blob.size_bytes} for blob in blobs]
+    )
+
+
+def _source_taken() -> ConflictError:
+    return ConflictError(
+        "another project has that Git URL and root directory", fix="deploy that one, or name another root directory"
     )
 
 

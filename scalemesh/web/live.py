@@ -73,6 +73,6 @@ class LiveRoutes:
         await socket.close(code=code, message=message)
 
     async def _put(self, socket: web.WebSocketResponse, message: object) -> None:
-        """Send, waiting for a slow reader: what he has not taken stays in the log store and fills no queue here."""
+        """Send, waiting for a slow reader: what was not taken stays in the log store and fills no queue here."""
         async with asyncio.timeout(STALL_S):
             await socket.send_str(json.dumps(message))

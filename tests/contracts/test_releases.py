@@ -100,3 +100,11 @@ async def test_no_project_takes_the_control_hosts_name(tmp_path: Path) -> None:
             await life.services.projects.create(life.user, name="mesh")
         made = await life.services.projects.create(life.user, git_url="https://git.example/a/mesh")
         assert made.name == "mesh-2"
+
+
+async def test_a_taken_name_is_told_in_plain_words(life: Life) -> None:
+    await life.services.projects.create(life.user, name="garden")
+    with pytest.raises(ConflictError) as caught:
+        await life.services.projects.create(life.user, name="garden")
+    assert caught.value.what == "a project 'garden' exists already"
+    assert "UNIQUE" not in str(caught.value)

@@ -36,7 +36,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         load(written(tmp_path, text))
     words = caught.value.what
     assert "4 wrong settings" in words
-    assert 'dta_dir: unknown setting; did you mean "data_dir"?' in words
+    assert 'dta_dir: unknown name; did you mean "data_dir"?' in words
     assert "listen.port = '80': must be an integer" in words
     assert "builds: parallel = 0: must be 1 to" in words
     assert "git: allow: file needs file_root" in words
@@ -71,7 +71,7 @@ async def test_an_unknown_kind_names_the_installed_ones(tmp_path: Path) -> None:
 
 
 async def test_a_plug_ins_own_mistakes_carry_their_place(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"store\.disk\.pth: unknown setting"):
+    with pytest.raises(ConfigError, match=r"store\.disk\.pth: unknown name"):
         registry.open_plugin("store", Plugin("disk", {"pth": "x"}), tmp_path)
 
 

@@ -66,7 +66,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_a_misspelt_name_gets_the_nearest_right_one() -> None:
-    assert mistakes({"nmae": "x", "name": "y"}) == ['nmae: unknown setting; did you mean "name"?']
+    assert mistakes({"nmae": "x", "name": "y"}) == ['nmae: unknown name; did you mean "name"?']
 
 
 def test_true_is_no_integer_and_an_integer_is_a_number() -> None:

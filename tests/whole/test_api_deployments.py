@@ -89,7 +89,7 @@ async def test_a_page_has_its_bounds(host: ControlHost) -> None:
 async def test_every_mistake_in_a_body_is_named_at_once(host: ControlHost) -> None:
     body = {"git_url": 7, "brunch": "main", "production": "yes"}
     said = (await host.ask("POST", "/deployments", body, status=400))["title"]
-    assert 'brunch: unknown setting; did you mean "branch"?' in said
+    assert 'brunch: unknown name; did you mean "branch"?' in said
     assert "git_url = 7: must be a string" in said
     assert "production = 'yes': must be true or false" in said
 

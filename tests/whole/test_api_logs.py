@@ -136,7 +136,7 @@ async def test_a_daemon_that_stops_lets_readers_go_without_an_end(host: ControlH
 async def test_a_reader_who_takes_nothing_is_let_go(
     host: ControlHost, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Nothing piles up for him in memory: his connection is cut, and the log store still has it all."""
+    """Nothing piles up in memory: the connection is cut, and the log store still has it all."""
     monkeypatch.setattr(live, "STALL_S", 0.2)
     monkeypatch.setattr(logs, "STALL_S", 0.2)
     deployment = DeploymentId(await host.deploy())

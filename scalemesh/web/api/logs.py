@@ -20,7 +20,7 @@ MAX_PAGE: Final = 5000
 MAX_HITS: Final = 1000
 MAX_NEEDLE: Final = 200
 FAR: Final = 1 << 53
-STALL_S: Final = 60.0  #: a reader who takes nothing for so long is let go; he comes back with what he has
+STALL_S: Final = 60.0  #: a reader who takes nothing for so long is let go; and comes back with what was read
 
 
 class LogRoutes:
