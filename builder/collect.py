@@ -133,7 +133,7 @@ def _unusable(path: str) -> str:
         return "its name is not UTF-8"
     if size > MAX_PATH_BYTES:
         return f"its path is longer than {MAX_PATH_BYTES} bytes"
-    if any(ord(letter) < 32 or letter in "\\\x7f" for letter in path):
+    if any(ord(letter) < 32 or 0x7F <= ord(letter) < 0xA0 or letter == "\\" for letter in path):
         return "its name has control characters or backslashes"
     return ""
 

@@ -168,10 +168,9 @@ class Deployer:
                         await self.cancel(deployment.id)
                 await self._logs.drop(deployment.id)
             before = page[-1].sequence
+        # What was submitted meanwhile goes with it: its builder is told so by a 410.
         async with self._ledger.database.transaction() as tx:
-            await projects.delete(
-                tx, project.id
-            )  # with what was submitted meanwhile: its builder is told that it is gone
+            await projects.delete(tx, project.id)
         self._ledger.forget(project.id)
         await self._caches.drop(project.id)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from builder.protocol import MAX_PATH_BYTES
 from scalemesh.errors import InvalidError, TooLargeError
 from scalemesh.services.content_types import content_type, is_page
 from scalemesh.services.hashed_names import immutable_test
@@ -15,7 +16,6 @@ from scalemesh.values import DeploymentId, Digest, Entry, Manifest
 FORMAT: Final = 1
 MAX_ENTRIES: Final = 200_000
 MAX_BYTES: Final = 64 * 1024 * 1024  #: of an encoded manifest
-MAX_PATH_BYTES: Final = 1024
 MAX_PART_BYTES: Final = 255  #: what file systems allow between two slashes
 MAX_TYPES: Final = 1000
 

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from builder.protocol import MAX_PATH_BYTES
 from scalemesh.db import deployments, projects
 from scalemesh.db.deployments import DeploymentRows
-from scalemesh.errors import ConflictError, GoneError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
+from scalemesh.errors import (
+    ConflictError,
+    GoneError,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    ScaleMeshError,
+    UnreachableError,
+)
 from scalemesh.faults import fault
 from scalemesh.ports import Store
 from scalemesh.services import manifests
@@ -163,12 +170,10 @@ def check_files(files: Sequence[OutputFile], limits: Limits) -> None:
         raise RefusedError(f"over {limits.output_files} files or {limits.output_bytes >> 20} MiB")
     seen: set[str] = set()
     for file in files:
-        parts = file.path.split("/")
-        if (
-            len(file.path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES
-            or file.path in seen
-            or any(part in ("", ".", "..") for part in parts)
-            or any(ord(character) < 0x20 or ord(character) == 0x7F for character in file.path)
-        ):
-            raise RefusedError(f"{file.path[:100]!r} cannot be a file's path")
+        try:
+            manifests.check_path(file.path)
+        except InvalidError as error:
+            raise RefusedError(error.what, why=error.why) from error
+        if file.path in seen:
+            raise RefusedError(f"{file.path[:100]!r} stands in the list twice")
         seen.add(file.path)
