@@ -22,7 +22,7 @@ from tests.whole.daemon import RunningDaemon, git, repository, running_daemon
 
 ROOT: Final = Path(__file__).parents[2]
 SITES: Final = Path(__file__).parent / "sites"
-CHAPTERS: Final = 150
+CHAPTERS: Final = 200
 ANSWER_S: Final = 10.0
 FAIR: Final = "cpu_weight = 100"  #: what others do on the machine shall slow both sides alike
 NOT_SOURCE: Final = frozenset({"node_modules", "dist", ".astro"})
@@ -116,7 +116,10 @@ def _by_hand(folder: Path, url: str) -> ByHand:
     environ = {**os.environ, "CI": "1", "HOME": str(home), "npm_config_cache": str(folder / "cache")}
     times = [time.monotonic()]
     for command in (["npm", "ci"], ["npm", "run", "build"]):
-        status, said = _run(command, clone, environ)
+        try:
+            status, said = _run(command, clone, environ)
+        except OSError as error:
+            raise PeerError(f"`{' '.join(command)}` by hand does not start: {error}") from error
         times.append(time.monotonic())
         if status != 0:
             raise PeerError(f"`{' '.join(command)}` by hand ended with {status}:\n{said[-2000:]}")
