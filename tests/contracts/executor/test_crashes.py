@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from scalemesh.values import BuildJob, EndCause
 from tests.contracts.executor.conftest import Opener
 from tests.contracts.executor.stand_in import make_entry, make_job
 from tests.contracts.executor.starter import PROGRAM
-from tests.contracts.executor.test_executor import alive, processes_of, until
+from tests.contracts.executor.test_executor import alive, groups_of, processes_of, runs, until
 
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,7 +59,7 @@ async def test_nothing_outlives_a_killed_supervisor_once_it_was_cleaned_up(tmp_p
     entry = make_entry(tmp_path / "entry", Path(builder.__file__).parent)
     async with LocalExecutor.open(LocalConfig(work_dir=tmp_path / "jobs", network=network), entry=entry) as executor:
         ref = await executor.start(make_job("time.sleep(1000)", tmp_path / "sockets" / "builds.sock"))
-        await until(lambda: len(processes_of(ref)) >= 3)
+        await until(lambda: runs(ref))
         tree = processes_of(ref)
         os.kill(int(ref.where.split(":")[0]), signal.SIGKILL)
         assert (await executor.wait(ref)).cause is EndCause.LOST
@@ -76,7 +75,7 @@ async def test_a_successor_takes_away_the_group_of_a_job_whose_folder_is_gone(
     """As after a kill between the two steps of forgetting a job."""
     async with open_executor() as executor:
         ref = await executor.start(job("time.sleep(1000)"))
-        await until(lambda: len(processes_of(ref)) >= 3)
+        await until(lambda: runs(ref))
         tree = processes_of(ref)
         os.kill(int(ref.where.split(":")[0]), signal.SIGKILL)
         await until(lambda: not any(alive(pid) for pid in tree))
@@ -95,9 +94,3 @@ async def test_a_successor_takes_away_the_group_of_a_look_around_that_was_cut_of
     group.create(memory_bytes=1 << 26, pids=16, cpu_weight=100)
     async with open_executor():
         assert f"scalemesh-probe-{ended.pid}" not in parents.groups("scalemesh-probe-")
-
-
-def groups_of(jobs: Path) -> list[Path]:
-    """The control groups of the jobs in the folder, those of checks included, with any controller."""
-    ours = f"scalemesh-{sha256(str(jobs).encode()).hexdigest()[:8]}-*"
-    return [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in Path("/sys/fs/cgroup").glob(depth + ours)]

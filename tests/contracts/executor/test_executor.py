@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -220,7 +221,7 @@ async def test_nothing_is_left_of_a_stopped_job(
     assert not any(alive(pid) for pid in tree)
     await until(lambda: not any((work_dir / ".trash").iterdir()))
     assert [path.name for path in work_dir.iterdir() if not path.name.startswith(".")] == []
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/scalemesh-*{ref.deployment}*"))
+    assert groups_of(work_dir) == []
     assert Path("/proc/self/mountinfo").read_text() == mounts
 
 
@@ -265,6 +266,18 @@ def processes_of(ref: JobRef) -> list[int]:
     return found
 
 
+def runs(ref: JobRef) -> bool:
+    """Whether the job's own program has begun: from here on all that lies below the supervisor dies with it."""
+    return any(_words(pid)[-1:] == ["/opt/scalemesh"] and "python" in _words(pid)[0] for pid in processes_of(ref))
+
+
+def _words(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    except OSError:
+        return []
+
+
 def _children(pid: int) -> Iterator[int]:
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         yield from map(int, path.read_text().split())
@@ -285,3 +298,9 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not holds():
             await asyncio.sleep(0.01)
+
+
+def groups_of(jobs: Path) -> list[Path]:
+    """The control groups of the jobs in the folder, those of checks included, with any controller."""
+    ours = f"scalemesh-{sha256(str(jobs).encode()).hexdigest()[:8]}-*"
+    return [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in Path("/sys/fs/cgroup").glob(depth + ours)]
