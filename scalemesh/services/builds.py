@@ -273,7 +273,7 @@ class BuildCalls:
             "SCALEMESH_SITE_URL": url,
             "VERCEL": "1",
             "VERCEL_ENV": deployment.environment,
-            "VERCEL_URL": url.partition("://")[2],
+            "VERCEL_URL": url.partition("://")[2].rstrip("/"),  # a host name, as builds elsewhere get it
         }
 
     def _lease(self) -> datetime:

@@ -106,6 +106,8 @@ async def test_a_build_gets_its_own_environments_variables(life: Life) -> None:
     mine = Attempt(deployment, 1)
     claim = await life.services.builds.claim(mine, "n")
     assert claim["env"] == {"KEY": "prod-secret"}
+    assert isinstance(claim["public_env"], dict)
+    assert claim["public_env"]["VERCEL_URL"] == f"site-{deployment[-6:]}.localhost:8080"
     await life.services.builds.lines(mine, 1, [[0, "out", "build", "the key is prod-secret"]])
     assert not any("prod-secret" in line for line in await life.log(deployment))
 
