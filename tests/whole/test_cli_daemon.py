@@ -5,24 +5,14 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
-
-from tests.whole.daemon import RunningDaemon, repository, running_daemon
+from tests.whole.daemon import RunningDaemon, repository
 
 TICKS = 12
 SLOW = (
     '{"name": "slow", "version": "1.0.0", "scripts": {"build": "mkdir -p dist && echo hi > dist/index.html'
     f' && for i in $(seq {TICKS}); do echo tick $i; sleep 0.3; done"}}}}'
 )
-
-
-@pytest.fixture
-async def daemon(tmp_path: Path) -> AsyncIterator[RunningDaemon]:
-    async with running_daemon(tmp_path) as started:
-        yield started
 
 
 async def begin(daemon: RunningDaemon, *arguments: str) -> Process:

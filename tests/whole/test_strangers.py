@@ -2,21 +2,11 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
-
-from tests.whole.daemon import RunningDaemon, running_daemon
+from tests.whole.daemon import RunningDaemon
 
 SESSION = b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 HEALTH = "/api/v1/health HTTP/1.1\r\nConnection: close\r\nHost: "
-
-
-@pytest.fixture
-async def daemon(tmp_path: Path) -> AsyncIterator[RunningDaemon]:
-    async with running_daemon(tmp_path) as started:
-        yield started
 
 
 async def ask(daemon: RunningDaemon, data: bytes) -> tuple[int, bytes]:

@@ -1,14 +1,12 @@
 """The dashboard as a person uses it: in a real browser, on a real daemon, with real builds."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.whole.browser import CHROMIUM, complaints_of, eventually, open_browser, sideways_px, signed_in, welcome_link
-from tests.whole.daemon import RunningDaemon, repository, running_daemon
+from tests.whole.browser import CHROMIUM, complaints_of, eventually, sideways_px, signed_in, welcome_link
+from tests.whole.daemon import RunningDaemon, repository
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
@@ -22,18 +20,6 @@ PAINTS = {
     "outputDirectory": "public",
 }
 READY = ".badge.ready"
-
-
-@pytest.fixture
-async def daemon(tmp_path: Path) -> AsyncIterator[RunningDaemon]:
-    async with running_daemon(tmp_path) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
 
 
 async def test_somebody_goes_from_the_welcome_link_to_a_live_site(daemon: RunningDaemon, browser: Browser) -> None:

@@ -1,8 +1,6 @@
 """The live log in a real browser: long, cut off, coloured, searched, linked to."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,8 +8,8 @@ from hypothesis import strategies as st
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 from scalemesh.web.ui import sgr
-from tests.whole.browser import CHROMIUM, open_browser, signed_in
-from tests.whole.daemon import RunningDaemon, repository, running_daemon
+from tests.whole.browser import CHROMIUM, signed_in
+from tests.whole.daemon import RunningDaemon, repository
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
@@ -27,18 +25,6 @@ TALKS = {
 }
 PARTS = st.lists(st.one_of(st.integers(0, 300).map(str), st.sampled_from(["38;5", "48;2", "0", ""])), max_size=8)
 TEXTS = st.lists(st.one_of(st.text("ab <&", max_size=4), PARTS.map(lambda codes: f"\x1b[{';'.join(codes)}m")))
-
-
-@pytest.fixture
-async def daemon(tmp_path: Path) -> AsyncIterator[RunningDaemon]:
-    async with running_daemon(tmp_path) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as browser:
-        yield browser
 
 
 async def opened(browser: Browser, daemon: RunningDaemon, path: str = "/") -> Page:
