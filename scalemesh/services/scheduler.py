@@ -18,10 +18,10 @@ from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMe
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
 from scalemesh.services.endings import Endings
-from scalemesh.services.ends import verdict
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.vault import BuildTokens
+from scalemesh.services.verdict import verdict
 from scalemesh.values import BuildEnd, BuildJob, Deployment, DeploymentId, EndCause, JobRef, Reason, State
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scalemesh.services.ends import verdict
+from scalemesh.services.verdict import verdict
 from scalemesh.values import BuildEnd, EndCause, Limits, Reason
 
 MIB = 1 << 20
