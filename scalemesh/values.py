@@ -273,3 +273,5 @@ class Route:
     deployment: DeploymentId | None  #: None: the project has nothing ready yet
     manifest: Digest | None
     waiting: State | None = None  #: state of the newest deployment, where none is ready
+    encodings: Digest | None = None  #: blob: the compressed variants of the deployment's files; None: not made yet
+    window: Digest | None = None  #: blob: what former production deployments still answer; production hosts only

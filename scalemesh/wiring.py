@@ -15,7 +15,7 @@ from scalemesh import registry
 from scalemesh.config import MIB, Config, Hosts, Serving
 from scalemesh.daemon import Daemon, bound_socket, only_daemon, until_signal
 from scalemesh.db.database import Database, open_database
-from scalemesh.edge.cache import BlobCache, ManifestCache
+from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.visit import Visits
 from scalemesh.errors import ConfigError, ScaleMeshError
 from scalemesh.ports import BlobStore, Checks, Executor, Finding, LogBus, LogStore, Store
@@ -109,7 +109,7 @@ def visits(serving: Serving, routes: RouteTable, store: BlobStore) -> Visits:
     """The site hosts, with their share of the memory."""
     blobs = BlobCache(store, capacity_bytes=serving.cache_mib * MIB, small_bytes=serving.cached_file_kib * 1024)
     return Visits(
-        routes, store, blobs=blobs, manifests=ManifestCache(store, capacity_bytes=serving.manifest_cache_mib * MIB)
+        routes, store, blobs=blobs, sites=Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB), now=utc_now
     )
 
 

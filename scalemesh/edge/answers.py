@@ -14,6 +14,7 @@ class Visit:
     method: str
     target: str  #: as it was sent: path and query, percent-encoded
     accept: str | None = None
+    accept_encoding: str | None = None
     fetch_mode: str | None = None
     if_none_match: str | None = None
     if_modified_since: str | None = None

@@ -1,24 +1,33 @@
-"""What visits read again and again, kept in memory: small blobs and decoded manifests, each fetched once."""
+"""What visits read again and again, kept in memory: small blobs and decoded tables, each fetched once."""
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
-from scalemesh.errors import InvalidError, UnreachableError
+from scalemesh.edge.site import Site
+from scalemesh.errors import InvalidError, NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
-from scalemesh.services import manifests
-from scalemesh.values import Digest, Manifest
+from scalemesh.services import encodings, manifests, windows
+from scalemesh.services.encodings import Encodings
+from scalemesh.services.windows import Window
+from scalemesh.values import Digest, Manifest, Route
+
+log = logging.getLogger(__name__)
 
 SMALL_BYTES: Final = 256 * 1024
 BLOB_CACHE_BYTES: Final = 64 * 1024 * 1024
-MANIFEST_CACHE_BYTES: Final = 32 * 1024 * 1024
+SITE_CACHE_BYTES: Final = 32 * 1024 * 1024
 FETCH_TIMEOUT_S: Final = 10.0
 
 _EACH: Final = 200  #: what a key, its value's head and their places in two tables weigh, about
-_ENTRY: Final = 500  #: an entry of a manifest in memory, about
-_BLOCKING_BYTES: Final = 256 * 1024  #: longer manifests are decoded beside the event loop
+_ENTRY: Final = 500  #: an entry of a table in memory, about
+_VARIANT: Final = 350  #: and each of its variants
+_NO_ENCODINGS: Final = Encodings()
+_NO_WINDOW: Final = Window()
+_BLOCKING_BYTES: Final = 256 * 1024  #: longer tables are decoded beside the event loop
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -109,38 +118,88 @@ class BlobCache:
         return await read_all(self._store, sha256, self.small_bytes, self._timeout_s)
 
 
-class ManifestCache:
-    """Decoded manifests of *store*."""
+_Part = Manifest | Encodings | Window
+_Kind = type[Manifest] | type[Encodings] | type[Window]
+
+
+class Sites:
+    """Decoded manifests, encodings and windows of *store*, joined for a route: each table is kept once."""
 
     def __init__(
         self,
         store: BlobStore,
         *,
-        capacity_bytes: int = MANIFEST_CACHE_BYTES,
+        capacity_bytes: int = SITE_CACHE_BYTES,
         timeout_s: float = FETCH_TIMEOUT_S,
     ) -> None:
         self._store, self._timeout_s = store, timeout_s
-        self._shared: Shared[Digest, Manifest] = Shared(self._fetch, _weight_of, capacity_bytes)
+        self._parts: Shared[tuple[_Kind, Digest], _Part] = Shared(self._fetch, _weight_of, capacity_bytes)
 
-    async def read(self, sha256: Digest) -> Manifest:
-        """The manifest that is kept as blob *sha256*.
+    def peek(self, route: Route) -> Site | None:
+        """The site of *route*, if all of it is in memory now; never waits."""
+        if route.manifest is None:
+            return None
+        manifest = self._parts.peek((Manifest, route.manifest))
+        variants = self._parts.peek((Encodings, route.encodings)) if route.encodings else _NO_ENCODINGS
+        window = self._parts.peek((Window, route.window)) if route.window else _NO_WINDOW
+        if manifest is None or variants is None or window is None:
+            return None
+        return _joined(route, manifest, variants, window)
+
+    async def read(self, route: Route) -> Site:
+        """The site of *route*, which leads to a deployment.
+
+        Encodings or a window that are gone or damaged are told in the log and done without.
 
         Raises:
             UnreachableError: the store does not answer in time.
-            NotFoundError: it has no such blob.
-            InvalidError: the blob is no manifest.
+            NotFoundError: it has no such manifest.
+            InvalidError: the manifest is damaged.
         """
-        return await self._shared.get(sha256)
+        if (site := self.peek(route)) is not None:
+            return site
+        if route.manifest is None:
+            raise NotFoundError(f"{route.host} leads to no deployment")
+        manifest = await self._parts.get((Manifest, route.manifest))
+        variants = await self._parts.get((Encodings, route.encodings)) if route.encodings else _NO_ENCODINGS
+        window = await self._parts.get((Window, route.window)) if route.window else _NO_WINDOW
+        return _joined(route, manifest, variants, window)
 
-    async def _fetch(self, sha256: Digest) -> Manifest:
-        data = await read_all(self._store, sha256, manifests.MAX_BYTES, self._timeout_s)
+    async def _fetch(self, key: tuple[_Kind, Digest]) -> _Part:
+        kind, sha256 = key
+        try:
+            if kind is Encodings:
+                return await self._decoded(sha256, encodings.MAX_BYTES, encodings.decode)
+            if kind is Window:
+                return await self._decoded(sha256, windows.MAX_BYTES, windows.decode)
+            return await self._decoded(sha256, manifests.MAX_BYTES, manifests.decode)
+        except (NotFoundError, InvalidError) as error:
+            if kind is Manifest:
+                raise
+            log.warning("a table is lost", extra={"kind": kind.__name__, "blob": sha256, "error": str(error)})
+            return _NO_ENCODINGS if kind is Encodings else _NO_WINDOW
+
+    async def _decoded(self, sha256: Digest, most_bytes: int, decode: Callable[[bytes], _Part]) -> _Part:
+        data = await read_all(self._store, sha256, most_bytes, self._timeout_s)
         if len(data) < _BLOCKING_BYTES:
-            return manifests.decode(data)
-        return await asyncio.to_thread(manifests.decode, data)
+            return decode(data)
+        return await asyncio.to_thread(decode, data)
 
 
-def _weight_of(manifest: Manifest) -> int:
-    return sum(len(path) + _ENTRY for path in manifest.entries)
+def _joined(route: Route, manifest: _Part, variants: _Part, window: _Part) -> Site:
+    return Site(
+        route=route,
+        manifest=cast("Manifest", manifest),
+        encodings=cast("Encodings", variants),
+        window=cast("Window", window),
+    )
+
+
+def _weight_of(part: _Part) -> int:
+    if isinstance(part, Encodings):
+        return sum(_ENTRY + _VARIANT * len(variants) for variants in part.by_digest.values())
+    paths = part.entries if isinstance(part, Manifest) else part.files
+    return sum(len(path) + _ENTRY for path in paths)
 
 
 async def read_all(store: BlobStore, sha256: Digest, most_bytes: int, timeout_s: float) -> bytes:

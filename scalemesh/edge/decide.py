@@ -1,5 +1,6 @@
 """Decides what a visit is answered: a pure function, shared by every way into the house."""
 
+from datetime import datetime
 from typing import Final
 
 from scalemesh.edge import pages
@@ -8,6 +9,7 @@ from scalemesh.edge.conditions import etag_of, http_date, is_current, range_appl
 from scalemesh.edge.ranges import Span, Unsatisfiable, asked_span
 from scalemesh.edge.rules import DIALECTS
 from scalemesh.edge.rules.outcome import Outcome, Redirect, Serve
+from scalemesh.edge.site import Site
 from scalemesh.edge.targets import Malformed, TooLong, read_target
 from scalemesh.values import Entry, HostKind, Manifest, Route
 
@@ -20,12 +22,12 @@ NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
 NOT_INDEXED: Final = frozenset({HostKind.PERMALINK, HostKind.BRANCH})
 
 
-def decide(visit: Visit, route: Route, manifest: Manifest) -> Answer:
-    """The answer to *visit* on *route*, whose manifest is *manifest*.
+def decide(visit: Visit, site: Site, now: datetime) -> Answer:
+    """The answer to *visit* on *site*, at the time *now*.
 
     HEAD is answered as GET is; whoever sends the answer leaves the body out.
     """
-    common = common_headers(route)
+    manifest, common = site.manifest, common_headers(site.route)
     if visit.method == "OPTIONS":
         return Answer(status=204, headers=(("Allow", ALLOWED), *common), because="OPTIONS")
     if visit.method not in ("GET", "HEAD"):

@@ -5,13 +5,14 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
 
 from scalemesh.edge import pages
 from scalemesh.edge.answers import Answer, Visit
-from scalemesh.edge.cache import BlobCache, ManifestCache
+from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.decide import common_headers, decide
 from scalemesh.edge.targets import origin_form
 from scalemesh.errors import NotFoundError, UnreachableError
@@ -31,6 +32,11 @@ def new_request_id() -> str:
     return secrets.token_hex(8)
 
 
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
 class Visits:
     """All site hosts. Reads routes from memory, and bytes from memory or the store; knows no database."""
 
@@ -40,14 +46,15 @@ class Visits:
         store: BlobStore,
         *,
         blobs: BlobCache | None = None,
-        manifests: ManifestCache | None = None,
+        sites: Sites | None = None,
         request_id: Callable[[], str] = new_request_id,
+        now: Callable[[], datetime] = utc_now,
         stall_s: float = STALL_S,
     ) -> None:
         self._routes, self._store = routes, store
         self._blobs = blobs or BlobCache(store)
-        self._manifests = manifests or ManifestCache(store)
-        self._request_id, self._stall_s = request_id, stall_s
+        self._sites = sites or Sites(store)
+        self._request_id, self._now, self._stall_s = request_id, now, stall_s
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*, whatever it is; raises only when the connection is lost."""
@@ -74,7 +81,7 @@ class Visits:
             return pages.unknown_host(visit)
         if route.manifest is None:
             return pages.waiting(visit, route)
-        return decide(visit, route, await self._manifests.read(route.manifest))
+        return decide(visit, await self._sites.read(route), self._now())
 
     async def _send(self, reply: "_Reply", answer: Answer) -> web.StreamResponse:
         body = answer.body
@@ -103,6 +110,7 @@ def read_request(request: web.BaseRequest) -> tuple[Visit, list[str]]:
         method=request.method,
         target=target,
         accept=", ".join(headers.getall("Accept", [])) or None,
+        accept_encoding=", ".join(headers.getall("Accept-Encoding", [])) or None,
         fetch_mode=headers.get("Sec-Fetch-Mode"),
         if_none_match=None if tags is None else ", ".join(tags),
         if_modified_since=headers.get("If-Modified-Since"),

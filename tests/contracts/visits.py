@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from scalemesh.edge.cache import BlobCache, ManifestCache
+from scalemesh.edge.cache import BlobCache
+from scalemesh.edge.cache import Sites as SiteCache
 from scalemesh.edge.visit import Visits
 from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore, Finding
@@ -175,7 +176,7 @@ async def open_site(
         routes,
         read_from,
         blobs=BlobCache(read_from, timeout_s=stall_s),
-        manifests=ManifestCache(read_from, timeout_s=stall_s),
+        sites=SiteCache(read_from, timeout_s=stall_s),
         stall_s=stall_s,
     )
     server = web.Server(visits.answer, access_log=None)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scalemesh.edge import pages
 from scalemesh.edge.answers import Answer, Slice, Visit
 from scalemesh.edge.decide import decide
+from scalemesh.edge.site import Site
 from scalemesh.services.manifests import make_manifest
 from scalemesh.values import DeploymentId, Digest, HostKind, Manifest, ProjectId, Route, State
 
@@ -32,7 +33,7 @@ def site(*paths: str) -> Manifest:
 
 
 def ask(manifest: Manifest, target: str, method: str = "GET", **headers: str) -> Answer:
-    return decide(Visit(method=method, target=target, **headers), ROUTE, manifest)
+    return decide(Visit(method=method, target=target, **headers), Site(route=ROUTE, manifest=manifest), AT)
 
 
 def served(answer: Answer, manifest: Manifest) -> str | None:
@@ -200,7 +201,7 @@ def test_a_range_of_other_bytes_than_the_visitors_is_the_whole_file() -> None:
 def test_only_permalinks_and_branches_hide_from_search_engines(kind: HostKind) -> None:
     hidden = kind in (HostKind.PERMALINK, HostKind.BRANCH)
     for target, method in [("/", "GET"), ("/x.js", "GET"), ("/%", "GET"), ("/", "POST"), ("/", "OPTIONS")]:
-        answer = decide(Visit(method=method, target=target), replace(ROUTE, kind=kind), APP)
+        answer = decide(Visit(method=method, target=target), Site(route=replace(ROUTE, kind=kind), manifest=APP), AT)
         assert (header(answer, "X-Robots-Tag") == "noindex") is hidden
         assert header(answer, "X-Scalemesh-Deployment") == ID
         assert header(answer, "X-Content-Type-Options") == "nosniff"
