@@ -39,6 +39,7 @@ Facts = {"commit": str, "branch": str | null, "default_branch": str | null, "mes
 
 Success = {"ok": true, "files": [[path, sha256, size], ...], "framework": slug, "output_directory": str,
            "warnings": [str, ...]}
+           files below RULES_FOLDER are rule files of the source (vercel.json, netlify.toml, ...): read, never served
 Failure = {"ok": false, "reason": one of REASONS, "message": one sentence, "peak": {name: number}}
 """
 
@@ -80,6 +81,7 @@ MAX_BLOCK_LINES: Final = 500
 MAX_BLOCK_BYTES: Final = 512 * 1024
 MAX_DIGESTS: Final = 1000
 MAX_PATH_BYTES: Final = 1024  #: of one file in the output
+RULES_FOLDER: Final = ".scalemesh"  #: where a listing keeps the rule files of the source
 MIN_SECRET_CHARS: Final = 6  #: shorter values are not masked
 
 HEARTBEAT_S: Final = 5

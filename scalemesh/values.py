@@ -1,12 +1,13 @@
 """The nouns of the product, frozen; the states of a deployment and the one table of their moves. No I/O."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
 
 from scalemesh.errors import ConflictError
+from scalemesh.rules import Dialect, Rules
 
 UserId = NewType("UserId", str)  # usr_…
 ProjectId = NewType("ProjectId", str)  # prj_…
@@ -102,6 +103,7 @@ class BuildSettings:
     build_command: str | None = None
     output_directory: str | None = None
     node_version: str | None = None
+    dialect: Dialect | None = None  #: how rule files are read; not the builder's to know
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,9 +252,8 @@ class Manifest:
 
     deployment: DeploymentId
     created_at: datetime
-    dialect: str
     entries: Mapping[str, Entry]
-    fallback: str | None = None  #: the entry that answers unknown page paths (single-page app)
+    rules: Rules = field(default_factory=Rules)
 
 
 class HostKind(StrEnum):

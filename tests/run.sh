@@ -15,8 +15,8 @@ run_tests() {
   need_git
   install_test_packages
   install_node
-  install_sandbox
   install_tools
+  install_sandbox
   export PATH="$venv/bin:$state/node/bin:$state/bin:$PATH"
   unset SCALEMESH_HOME
   tests/check.sh || checked=1
@@ -40,7 +40,7 @@ install_test_packages() {
 # Programs that only tests use: another network path, namespaces with addresses of their own, large files, a browser.
 install_tools() {
   local pair missing=()
-  for pair in pasta:passt ip:iproute2 git-lfs:git-lfs chromium:chromium; do
+  for pair in bwrap:bubblewrap pasta:passt ip:iproute2 git-lfs:git-lfs chromium:chromium; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
   done
   ((${#missing[@]} == 0)) || system_install "${missing[@]}" ||

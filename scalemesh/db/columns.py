@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from scalemesh.rules import Dialect
 from scalemesh.values import BuildSettings
 
 
@@ -24,4 +25,6 @@ def settings_to_json(settings: BuildSettings) -> str:
 
 
 def settings_from_json(text: str) -> BuildSettings:
-    return BuildSettings(**json.loads(text))
+    found = json.loads(text)
+    dialect = found.pop("dialect", None)
+    return BuildSettings(**found, dialect=None if dialect is None else Dialect(dialect))

@@ -1,6 +1,7 @@
 """What a visitor asked and what we answer, as plain values: nothing here knows a connection."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from scalemesh.values import Digest
 
@@ -13,6 +14,8 @@ class Visit:
 
     method: str
     target: str  #: as it was sent: path and query, percent-encoded
+    host: str = ""  #: lower case, without port
+    headers: Mapping[str, str] = field(default_factory=dict)  #: all of them, names in lower case: for rules that ask
     accept: str | None = None
     accept_encoding: str | None = None
     fetch_mode: str | None = None
@@ -40,8 +43,20 @@ class Answer:
     headers: Headers = ()
     body: bytes | Slice = b""
     because: str  #: the rule that answered, in words
+    by_target: bool = False  #: the same for everybody who asks for this target of this host, but for its form
 
     @property
     def length(self) -> int:
         """Bytes of the body."""
         return len(self.body) if isinstance(self.body, bytes) else self.body.stop - self.body.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A visit that another origin answers."""
+
+    url: str  #: absolute, with its query, percent-encoded
+    keeps_credentials: bool = False  #: Cookie and Authorization go along
+    headers: Headers = ()  #: set on the request to the origin
+    answer_headers: Headers = ()  #: set on the answer, in place of the origin's
+    because: str  #: the rule that leads there, in words

@@ -5,8 +5,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar, cast
 
+from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.edge.site import Site
 from scalemesh.errors import InvalidError, NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
@@ -23,6 +25,7 @@ SITE_CACHE_BYTES: Final = 32 * 1024 * 1024
 FETCH_TIMEOUT_S: Final = 10.0
 
 _EACH: Final = 200  #: what a key, its value's head and their places in two tables weigh, about
+_RULE: Final = 4000  #: a rule in memory, its pattern compiled, about
 _ENTRY: Final = 500  #: an entry of a table in memory, about
 _VARIANT: Final = 350  #: and each of its variants
 _NO_ENCODINGS: Final = Encodings()
@@ -118,7 +121,15 @@ class BlobCache:
         return await read_all(self._store, sha256, self.small_bytes, self._timeout_s)
 
 
-_Part = Manifest | Encodings | Window
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A manifest with its rules made ready."""
+
+    manifest: Manifest
+    rules: Ruleset
+
+
+_Part = Loaded | Encodings | Window
 _Kind = type[Manifest] | type[Encodings] | type[Window]
 
 
@@ -172,7 +183,7 @@ class Sites:
                 return await self._decoded(sha256, encodings.MAX_BYTES, encodings.decode)
             if kind is Window:
                 return await self._decoded(sha256, windows.MAX_BYTES, windows.decode)
-            return await self._decoded(sha256, manifests.MAX_BYTES, manifests.decode)
+            return await self._decoded(sha256, manifests.MAX_BYTES, _loaded)
         except (NotFoundError, InvalidError) as error:
             if kind is Manifest:
                 raise
@@ -186,10 +197,17 @@ class Sites:
         return await asyncio.to_thread(decode, data)
 
 
-def _joined(route: Route, manifest: _Part, variants: _Part, window: _Part) -> Site:
+def _loaded(data: bytes) -> Loaded:
+    manifest = manifests.decode(data)
+    return Loaded(manifest, Ruleset(manifest.rules))
+
+
+def _joined(route: Route, loaded: _Part, variants: _Part, window: _Part) -> Site:
+    loaded = cast("Loaded", loaded)
     return Site(
         route=route,
-        manifest=cast("Manifest", manifest),
+        manifest=loaded.manifest,
+        rules=loaded.rules,
         encodings=cast("Encodings", variants),
         window=cast("Window", window),
     )
@@ -198,8 +216,9 @@ def _joined(route: Route, manifest: _Part, variants: _Part, window: _Part) -> Si
 def _weight_of(part: _Part) -> int:
     if isinstance(part, Encodings):
         return sum(_ENTRY + _VARIANT * len(variants) for variants in part.by_digest.values())
-    paths = part.entries if isinstance(part, Manifest) else part.files
-    return sum(len(path) + _ENTRY for path in paths)
+    if isinstance(part, Window):
+        return sum(len(path) + _ENTRY for path in part.files)
+    return sum(len(path) + _ENTRY for path in part.manifest.entries) + part.rules.count * _RULE
 
 
 async def read_all(store: BlobStore, sha256: Digest, most_bytes: int, timeout_s: float) -> bytes:

@@ -1,18 +1,23 @@
 """Decides what a visit is answered: a pure function, shared by every way into the house."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from scalemesh.edge import pages
-from scalemesh.edge.answers import Answer, Headers, Slice, Visit
+from scalemesh.edge.answers import Answer, Headers, Passage, Slice, Visit
 from scalemesh.edge.conditions import etag_of, http_date, is_current, range_applies
 from scalemesh.edge.ranges import Span, Unsatisfiable, asked_span
-from scalemesh.edge.rules import DIALECTS
-from scalemesh.edge.rules.outcome import Outcome, Redirect, Serve
+from scalemesh.edge.rules.asked import Asked
+from scalemesh.edge.rules.outcome import Changes, Forward, Missing, Protected, Redirect, Serve
+from scalemesh.edge.rules.trace import Trace
+from scalemesh.edge.rules.walk import walk
 from scalemesh.edge.site import Site
 from scalemesh.edge.targets import Malformed, TooLong, read_target
+from scalemesh.rules import NEVER_SET
 from scalemesh.values import Entry, HostKind, Manifest, Route
 
+READ: Final = frozenset({"GET", "HEAD"})
 ALLOWED: Final = "GET, HEAD, OPTIONS"
 REVALIDATE: Final = ("Cache-Control", "public, max-age=0, must-revalidate")
 FOR_EVER: Final = ("Cache-Control", "public, max-age=31536000, immutable")
@@ -22,37 +27,79 @@ NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
 NOT_INDEXED: Final = frozenset({HostKind.PERMALINK, HostKind.BRANCH})
 
 
-def decide(visit: Visit, site: Site, now: datetime) -> Answer:
-    """The answer to *visit* on *site*, at the time *now*.
+def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) -> Answer | Passage:
+    """The answer to *visit* on *site*, at the time *now*; *trace* notes how it came about.
 
     HEAD is answered as GET is; whoever sends the answer leaves the body out.
     """
-    manifest, common = site.manifest, common_headers(site.route)
+    common = common_headers(site.route)
+    try:
+        asked = Asked(visit, read_target(visit.target))
+    except Malformed as why:
+        if visit.method not in READ:
+            return _not_read(visit, common)
+        return pages.too_long(visit, common) if isinstance(why, TooLong) else pages.malformed(visit, common)
+    outcome = walk(asked, site.manifest, site.rules, trace)
+    if isinstance(outcome, Forward):
+        return _passage(outcome, common)
+    if visit.method not in READ and not (isinstance(outcome, Redirect) and outcome.any_method):
+        return _not_read(visit, common)
+    answer = changed(_carried_out(outcome, visit, site.manifest, common), _changes_of(outcome))
+    return replace(answer, by_target=not asked.needs_more)
+
+
+def _not_read(visit: Visit, common: Headers) -> Answer:
     if visit.method == "OPTIONS":
         return Answer(status=204, headers=(("Allow", ALLOWED), *common), because="OPTIONS")
-    if visit.method not in ("GET", "HEAD"):
-        return pages.method_not_allowed(visit, (("Allow", ALLOWED), *common))
-    try:
-        target = read_target(visit.target)
-    except TooLong:
-        return pages.too_long(visit, common)
-    except Malformed:
-        return pages.malformed(visit, common)
-    outcome = DIALECTS[manifest.dialect](target, manifest, visit.fetch_mode == "navigate")
-    return _carried_out(outcome, visit, manifest, common)
+    return pages.method_not_allowed(visit, (("Allow", ALLOWED), *common))
 
 
-def _carried_out(outcome: Outcome, visit: Visit, manifest: Manifest, common: Headers) -> Answer:
+def _passage(outcome: Forward, common: Headers) -> Passage:
+    changes = tuple((made.change.name, made.value) for made in outcome.changes if made.change.how != "remove")
+    return Passage(
+        url=outcome.url,
+        keeps_credentials=outcome.keeps_credentials,
+        headers=outcome.request_headers,
+        answer_headers=(*common, *changes),
+        because=outcome.because,
+    )
+
+
+def _carried_out(
+    outcome: Serve | Redirect | Missing | Protected, visit: Visit, manifest: Manifest, common: Headers
+) -> Answer:
     because = outcome.because
     if isinstance(outcome, Serve):
         return _file(visit, outcome.entry, manifest, common, because)
     if isinstance(outcome, Redirect):
         headers: Headers = (("Location", outcome.location), REVALIDATE, *common)
         return Answer(status=outcome.status, headers=headers, because=because)
+    if isinstance(outcome, Protected):
+        return pages.protected(visit, common, because)
     if outcome.page is None:
-        return pages.no_such_page(visit, common, because)
+        return pages.no_such_page(visit, common, because, outcome.status)
     headers = (("Content-Type", outcome.page.content_type), NO_STORE, *common)
-    return Answer(status=404, headers=headers, body=_whole(outcome.page), because=because)
+    return Answer(status=outcome.status, headers=headers, body=_whole(outcome.page), because=because)
+
+
+def _changes_of(outcome: Serve | Redirect | Missing | Protected) -> Changes:
+    return () if isinstance(outcome, Protected) else outcome.changes
+
+
+def changed(answer: Answer, changes: Changes) -> Answer:
+    """*answer* with its headers as rules change them, in their order; how a message is framed is ours to say."""
+    if not changes:
+        return answer
+    headers = list(answer.headers)
+    for made in changes:
+        name, how = made.change.name, made.change.how
+        if name.lower() in NEVER_SET:
+            continue
+        before = [value for key, value in headers if key.lower() == name.lower()]
+        headers = [pair for pair in headers if pair[0].lower() != name.lower()]
+        if how != "remove":
+            headers.append((name, ", ".join([*before, made.value]) if how == "append" else made.value))
+    return replace(answer, headers=tuple(headers))
 
 
 def common_headers(route: Route | None) -> Headers:

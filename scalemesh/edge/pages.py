@@ -66,11 +66,19 @@ _UNKNOWN_HOST: Final = _Words(
     "gave you the address.",
     because="unknown host",
 )
-_NO_SUCH_PAGE: Final = _Words(
-    status=404,
-    title="Page not found",
-    text="This site has no page at this address.",
-    because="no such file",
+_GONE: Final = {  #: statuses that a rule may give without a page of its own
+    401: ("Not for everybody", "This address needs a sign-in."),
+    403: ("Not for you", "The owner of this site keeps this address to themselves."),
+    404: ("Page not found", "This site has no page at this address."),
+    410: ("Gone for good", "What was at this address has been removed."),
+    451: ("Not available", "This address is not available for legal reasons."),
+    503: ("Closed for the moment", "The owner of this site has closed this address for now."),
+}
+_PROTECTED: Final = _Words(
+    status=401,
+    title="A name and a password are needed",
+    text="The owner of this site lets in only those who know them.",
+    because="protected",
 )
 _MALFORMED: Final = _Words(
     status=400,
@@ -138,9 +146,16 @@ def waiting(visit: Visit, route: Route) -> Answer:
     return _answer(visit, words, (("Retry-After", str(retry_s)), *_HOSTLESS), refresh_s=retry_s)
 
 
-def no_such_page(visit: Visit, headers: Headers, because: str) -> Answer:
-    """The site has neither the file nor a page of its own to say so."""
-    return _answer(visit, _NO_SUCH_PAGE, headers, because=because)
+def no_such_page(visit: Visit, headers: Headers, because: str, status: int = 404) -> Answer:
+    """The site has neither the file nor a page of its own to say so; or a rule ends the visit with *status*."""
+    title, text = _GONE.get(status, ("There is nothing here", "A rule of this site answers so."))
+    return _answer(visit, _Words(status=status, title=title, text=text, because=because), headers)
+
+
+def protected(visit: Visit, headers: Headers, because: str) -> Answer:
+    """The path asks for a name and a password (RFC 7617)."""
+    asking = ("WWW-Authenticate", 'Basic realm="site", charset="UTF-8"')
+    return _answer(visit, _PROTECTED, (asking, *headers), because=because)
 
 
 def malformed(visit: Visit, headers: Headers) -> Answer:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.services.encodings import Encodings
 from scalemesh.services.windows import Window
 from scalemesh.values import Manifest, Route
@@ -13,5 +14,6 @@ class Site:
 
     route: Route
     manifest: Manifest
+    rules: Ruleset  #: those of the manifest, ready to be tried
     encodings: Encodings = field(default_factory=Encodings)
     window: Window = field(default_factory=Window)

@@ -11,9 +11,10 @@ from typing import Final
 from aiohttp import web
 
 from scalemesh.edge import pages
-from scalemesh.edge.answers import Answer, Visit
+from scalemesh.edge.answers import Answer, Passage, Visit
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.decide import common_headers, decide
+from scalemesh.edge.rules.asked import visit_headers
 from scalemesh.edge.targets import origin_form
 from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
@@ -62,7 +63,10 @@ class Visits:
         route = self._find(hosts)
         reply = _Reply(request, self._request_id(), self._stall_s)
         try:
-            return await self._send(reply, await self._decide(visit, route))
+            decided = await self._decide(visit, route)
+            if isinstance(decided, Passage):
+                return reply.whole(pages.broken(visit, common_headers(route)))
+            return await self._send(reply, decided)
         except ConnectionError:
             raise
         except UnreachableError as error:
@@ -76,7 +80,7 @@ class Visits:
         host = normal_host(hosts[0]) if len(hosts) == 1 else None
         return None if host is None else self._routes.find(host)
 
-    async def _decide(self, visit: Visit, route: Route | None) -> Answer:
+    async def _decide(self, visit: Visit, route: Route | None) -> Answer | Passage:
         if route is None:
             return pages.unknown_host(visit)
         if route.manifest is None:
@@ -109,6 +113,8 @@ def read_request(request: web.BaseRequest) -> tuple[Visit, list[str]]:
     visit = Visit(
         method=request.method,
         target=target,
+        host=normal_host(str(authority or headers.get("Host", ""))) or "",
+        headers=visit_headers(list(headers.items())),
         accept=", ".join(headers.getall("Accept", [])) or None,
         accept_encoding=", ".join(headers.getall("Accept-Encoding", [])) or None,
         fetch_mode=headers.get("Sec-Fetch-Mode"),

@@ -3,24 +3,30 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from builder.protocol import MAX_PATH_BYTES
 from scalemesh.errors import InvalidError, TooLargeError
+from scalemesh.rules import Dialect, Rules
 from scalemesh.services.content_types import content_type, is_page
 from scalemesh.services.hashed_names import immutable_test
+from scalemesh.services.rules.compiled import Compiled, Override
+from scalemesh.services.rules.form import read_rules, write_rules
+from scalemesh.services.rules.sources import name_of
 from scalemesh.values import DeploymentId, Digest, Entry, Manifest
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAX_ENTRIES: Final = 200_000
 MAX_BYTES: Final = 64 * 1024 * 1024  #: of an encoded manifest
 MAX_PART_BYTES: Final = 255  #: what file systems allow between two slashes
 MAX_TYPES: Final = 1000
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,100}(?:; charset=utf-8)?")
+_TYPE: Final = re.compile(
+    r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,100}(?:; ?[a-zA-Z0-9._+-]{1,64}=[a-zA-Z0-9._+-]{1,64}){0,4}"
+)
 _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 
 
@@ -37,8 +43,11 @@ def make_manifest(
     created_at: datetime,
     files: Iterable[tuple[str, str, int]],
     immutable: Sequence[str] = (),
+    compiled: Compiled | None = None,
 ) -> Made:
     """Make the manifest of *files*: (path, sha256, size in bytes). *immutable* are the framework's globs.
+
+    *compiled* are the rules of the site; without them it follows the default dialect.
 
     The same arguments always make the same manifest, and so the same bytes.
 
@@ -47,10 +56,14 @@ def make_manifest(
         TooLargeError: there are more than MAX_ENTRIES files.
     """
     is_immutable = immutable_test(immutable)
+    compiled = compiled or Compiled(rules=Rules())
     entries: dict[str, Entry] = {}
     dropped = 0
-    for path, sha256, size_bytes in files:
-        check_path(path)
+    for listed, sha256, size_bytes in files:
+        if name_of(listed) is not None:
+            continue
+        override = compiled.overrides.get(listed, Override())
+        path = check_path(override.path or check_path(listed))
         if is_hidden(path):
             dropped += 1
             continue
@@ -61,23 +74,28 @@ def make_manifest(
         entries[path] = Entry(
             sha256=_digest(sha256),
             size_bytes=_size(size_bytes),
-            content_type=content_type(path),
+            content_type=_checked_type(override.content_type) or content_type(listed),
             immutable=is_immutable(path),
         )
     manifest = Manifest(
         deployment=deployment,
         created_at=created_at.astimezone(UTC),
-        dialect="default",
         entries=entries,
-        fallback=_single_page(entries),
+        rules=_with_fallback(compiled.rules, entries),
     )
     return Made(manifest=manifest, dropped=dropped)
 
 
-def _single_page(entries: Mapping[str, Entry]) -> str | None:
-    """``index.html`` where it is the only HTML file: then unknown pages are its own to show."""
-    pages = [path for path in entries if is_page(path)]
-    return "index.html" if pages == ["index.html"] else None
+def _with_fallback(rules: Rules, entries: Mapping[str, Entry]) -> Rules:
+    """In the default dialect unknown pages are ``index.html``'s own to show where it is the only HTML file."""
+    if rules.dialect is Dialect.DEFAULT and [path for path in entries if is_page(path)] == ["index.html"]:
+        return replace(rules, fallback="index.html")
+    return rules
+
+
+def _checked_type(value: str | None) -> str | None:
+    """A type that a build wrote by hand, if we can keep it."""
+    return value if value is not None and _TYPE.fullmatch(value) else None
 
 
 def check_path(path: str) -> str:
@@ -113,8 +131,7 @@ def encode(manifest: Manifest) -> bytes:
         "v": FORMAT,
         "deployment": manifest.deployment,
         "created_at": manifest.created_at.astimezone(UTC).isoformat(),
-        "dialect": manifest.dialect,
-        "fallback": manifest.fallback,
+        "rules": write_rules(manifest.rules),
         "types": types,
         "entries": [
             [path, entry.sha256, entry.size_bytes, numbers[entry.content_type], int(entry.immutable)]
@@ -138,28 +155,36 @@ def decode(data: bytes) -> Manifest:
         raise _damaged(str(cause)) from cause
 
 
-_KEYS: Final = frozenset({"v", "deployment", "created_at", "dialect", "fallback", "types", "entries"})
+_KEYS: Final = frozenset({"v", "deployment", "created_at", "rules", "types", "entries"})
 
 
 def _manifest(document: Any) -> Manifest:
+    if type(document) is dict and document.get("v") == 1:
+        document = _of_format_1(document)
     if type(document) is not dict or document.get("v") != FORMAT or document.keys() != _KEYS:
         raise ValueError(f"not a manifest of format {FORMAT}")
     types = [_matching(_TYPE, kind) for kind in _list(document["types"], MAX_TYPES)]
     rows = _list(document["entries"], MAX_ENTRIES)
     entries = dict(_entry(row, types) for row in rows)
-    fallback = document["fallback"]
+    rules = read_rules(document["rules"])
     created_at = datetime.fromisoformat(_text(document["created_at"]))
-    if len(entries) != len(rows) or not (fallback is None or fallback in entries):
+    if len(entries) != len(rows) or not (not rules.fallback or rules.fallback in entries):
         raise ValueError("a path stands there twice, or the fallback is missing")
     if created_at.tzinfo is None:
         raise ValueError("created_at without a zone")
     return Manifest(
         deployment=DeploymentId(_matching(re.compile(r"dpl_[a-z0-9]{1,60}"), document["deployment"])),
         created_at=created_at.astimezone(UTC),
-        dialect=_matching(re.compile(r"[a-z]{1,20}"), document["dialect"]),
         entries=entries,
-        fallback=fallback,
+        rules=rules,
     )
+
+
+def _of_format_1(document: dict[str, Any]) -> dict[str, Any]:
+    """As this format has it: of rules the first one knew only the default dialect's fallback."""
+    kept = {key: value for key, value in document.items() if key not in ("dialect", "fallback")}
+    fallback = document.get("fallback")
+    return {**kept, "v": FORMAT, "rules": {} if fallback is None else {"fallback": fallback}}
 
 
 def _entry(row: Any, types: Sequence[str]) -> tuple[str, Entry]:

@@ -31,9 +31,15 @@ from scalemesh.services.listings import Listings, OutputFile, put_bytes
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.receiving import Receiving
 from scalemesh.services.releases import go_live
+from scalemesh.services.rules.compiled import Compiled, summary
+from scalemesh.services.rules.compiling import compile_rules
+from scalemesh.services.rules.notes import RulesError, told
+from scalemesh.services.rules.sources import read_sources
 from scalemesh.values import Deployment, DeploymentId, Limits, Reason, State
 
 log = logging.getLogger(__name__)
+WAITING_WORDS: Final = 2  #: numbers of what is said once, also where publishing is tried again
+RULE_WORDS: Final = 3
 RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -109,7 +115,7 @@ class Publisher:
                 await self._publish_or_fail(await self._rows.get(deployment))
             except UnreachableError as error:
                 log.warning("cannot publish yet", extra={"deployment": deployment, "error": str(error)})
-                await self._logs.write(deployment, "publish", f"Waiting: {error.what}", once=2)
+                await self._logs.write(deployment, "publish", f"Waiting: {error.what}", once=WAITING_WORDS)
                 await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 continue
             except (ConflictError, NotFoundError):
@@ -143,6 +149,7 @@ class Publisher:
             deployment.created_at,
             [(file.path, file.sha256, file.size_bytes) for file in files],
             self._immutable(deployment.framework or ""),
+            await self._rules(deployment, files),
         )
         manifest = await put_bytes(self._stored.store, manifests.encode(made.manifest))
         fault("publish.after_manifest")
@@ -153,6 +160,25 @@ class Publisher:
             moved = await go_live(tx, deployment, project, self._base)
         fault("publish.after_commit")
         await self._told_ready(deployment, moved)
+
+    async def _rules(self, deployment: Deployment, files: Sequence[OutputFile]) -> Compiled:
+        """The rules that the site brings; what is wrong with them is told in its log.
+
+        Raises:
+            RulesError: nothing can be published by them.
+        """
+        try:
+            sources = await read_sources(self._stored.store, files)
+            compiled = await asyncio.to_thread(compile_rules, sources, deployment.settings.dialect)
+        except RulesError as error:
+            await self._tell(deployment.id, told(error.notes))
+            raise
+        await self._tell(deployment.id, [*summary(compiled.rules), *told(compiled.notes)])
+        return compiled
+
+    async def _tell(self, deployment: DeploymentId, lines: Sequence[str]) -> None:
+        if lines:
+            await self._logs.write(deployment, "publish", "\n".join(lines), once=RULE_WORDS)
 
     async def _told_ready(self, deployment: Deployment, moved: Sequence[str]) -> None:
         for host in moved:

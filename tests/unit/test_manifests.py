@@ -110,7 +110,7 @@ def test_too_many_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_site_of_one_html_file_at_its_root_is_a_single_page_application(
     paths: tuple[str, ...], fallback: str | None
 ) -> None:
-    assert make(*paths).fallback == fallback
+    assert make(*paths).rules.fallback == (fallback or "")
 
 
 PARTS = st.text(st.characters(exclude_categories=["C"], exclude_characters="/\\."), min_size=1, max_size=20)
@@ -130,22 +130,30 @@ def test_times_of_other_zones_are_the_same_times() -> None:
     assert encode(make_manifest(ID, there, []).manifest) == encode(make_manifest(ID, AT, []).manifest)
 
 
+def test_a_manifest_of_the_first_format_is_still_served() -> None:
+    document = json.loads(encode(make("index.html")))
+    del document["rules"]
+    old = document | {"v": 1, "dialect": "default", "fallback": "index.html"}
+    assert decode(json.dumps(old).encode()) == make("index.html")
+
+
 ENTRY = ("entries", 0)
 
 
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        (("v",), 2),
+        (("v",), 3),
         (("v",), None),
         (("more",), 1),
         (("deployment",), "dpl_<script>"),
         (("deployment",), 7),
         (("created_at",), "2026-01-01T00:00:00"),
         (("created_at",), "yesterday"),
-        (("dialect",), "../x"),
-        (("fallback",), "other.html"),
-        (("fallback",), ["x"]),
+        (("rules", "dialect"), "../x"),
+        (("rules",), {"first": [{"place": {"file": "x"}, "to": 5}]}),
+        (("rules", "fallback"), "other.html"),
+        (("rules", "fallback"), ["x"]),
         (("extra",), []),
         (("entries",), {}),
         (("entries", 1), ["app.js", "ab" * 32, 6, 0]),

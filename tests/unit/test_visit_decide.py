@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from scalemesh.edge import pages
 from scalemesh.edge.answers import Answer, Slice, Visit
 from scalemesh.edge.decide import decide
+from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.edge.site import Site
 from scalemesh.services.manifests import make_manifest
 from scalemesh.values import DeploymentId, Digest, HostKind, Manifest, ProjectId, Route, State
@@ -33,7 +35,14 @@ def site(*paths: str) -> Manifest:
 
 
 def ask(manifest: Manifest, target: str, method: str = "GET", **headers: str) -> Answer:
-    return decide(Visit(method=method, target=target, **headers), Site(route=ROUTE, manifest=manifest), AT)
+    visit: dict[str, Any] = {"method": method, "target": target, **headers}
+    return answered(Visit(**visit), ROUTE, manifest)
+
+
+def answered(visit: Visit, route: Route, manifest: Manifest) -> Answer:
+    answer = decide(visit, Site(route=route, manifest=manifest, rules=Ruleset(manifest.rules)), AT)
+    assert isinstance(answer, Answer)
+    return answer
 
 
 def served(answer: Answer, manifest: Manifest) -> str | None:
@@ -201,7 +210,7 @@ def test_a_range_of_other_bytes_than_the_visitors_is_the_whole_file() -> None:
 def test_only_permalinks_and_branches_hide_from_search_engines(kind: HostKind) -> None:
     hidden = kind in (HostKind.PERMALINK, HostKind.BRANCH)
     for target, method in [("/", "GET"), ("/x.js", "GET"), ("/%", "GET"), ("/", "POST"), ("/", "OPTIONS")]:
-        answer = decide(Visit(method=method, target=target), Site(route=replace(ROUTE, kind=kind), manifest=APP), AT)
+        answer = answered(Visit(method=method, target=target), replace(ROUTE, kind=kind), APP)
         assert (header(answer, "X-Robots-Tag") == "noindex") is hidden
         assert header(answer, "X-Scalemesh-Deployment") == ID
         assert header(answer, "X-Content-Type-Options") == "nosniff"

@@ -1,18 +1,33 @@
-"""What the rules of a site may say about a path: the common tongue of all dialects."""
+"""What the rules of a site may say about a visit: the common tongue of all dialects."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from scalemesh.edge.targets import Target
-from scalemesh.values import Entry, Manifest
+from scalemesh.edge.answers import Headers
+from scalemesh.rules import HeaderChange, Place
+from scalemesh.values import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A header as a rule changes it, its value filled in, and where that was written."""
+
+    change: HeaderChange
+    value: str
+    place: Place
+
+
+Changes = tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
-    """Answer 200 with this entry."""
+    """Answer with this entry: 200, or the status that a rule gave."""
 
     entry: Entry
     because: str
+    path: str = ""  #: of the entry
+    status: int = 200
+    changes: Changes = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,17 +37,36 @@ class Redirect:
     location: str
     status: int
     because: str
+    changes: Changes = ()
+    any_method: bool = False  #: also for methods that no file answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """Let another origin answer; it gets every method."""
+
+    url: str
+    because: str
+    keeps_credentials: bool = False
+    request_headers: Headers = ()
+    changes: Changes = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """Answer 404 with the site's own page, or with ours where it brought none."""
+    """Answer 404 (or another status without content) with the site's own page, or with ours where it brought none."""
 
     page: Entry | None
     because: str
+    status: int = 404
+    changes: Changes = ()
 
 
-Outcome = Serve | Redirect | Missing
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protected:
+    """Ask for a name and a password."""
 
-#: (target, the manifest, whether the visit is a navigation of a browser) -> what to answer
-Dialect = Callable[[Target, Manifest, bool], Outcome]
+    because: str
+
+
+Outcome = Serve | Redirect | Forward | Missing | Protected

@@ -1,0 +1,77 @@
+"""What rules may ask of a visit. It is remembered whether they asked for more than its target."""
+
+from collections.abc import Mapping, Sequence
+from http.cookies import CookieError, SimpleCookie
+from typing import Final
+from urllib.parse import parse_qsl
+
+from scalemesh.edge.answers import Visit
+from scalemesh.edge.targets import Target
+
+MAX_FIELDS: Final = 200  #: of a query: more are not looked at
+
+
+class Asked:
+    """One visit, as the rules see it."""
+
+    def __init__(self, visit: Visit, target: Target) -> None:
+        self._visit = visit
+        self.method = visit.method
+        self.path = f"/{target.path}"  #: decoded
+        self.query = target.query
+        self.needs_more = False  #: the answer depends on more than host, path and query
+
+    @property
+    def host(self) -> str:
+        return self._visit.host
+
+    @property
+    def navigates(self) -> bool:
+        """Whether a browser goes there, instead of loading it for a page."""
+        self.needs_more = True
+        return self._visit.fetch_mode == "navigate"
+
+    def header(self, name: str) -> str | None:
+        """*name* in lower case."""
+        self.needs_more = True
+        return self._visit.headers.get(name)
+
+    def cookie(self, name: str) -> str | None:
+        try:
+            found = SimpleCookie(self.header("cookie") or "").get(name)
+        except CookieError:
+            return None
+        return found.value if found else None
+
+    def field(self, name: str) -> str | None:
+        """The first value of a field of the query."""
+        return next((value for key, value in fields_of(self.query) if key == name), None)
+
+    def languages(self) -> Sequence[str]:
+        """What the visitor reads, best first, in lower case (RFC 9110, 12.5.4)."""
+        weighed = []
+        for part in (self.header("accept-language") or "").split(",")[:50]:
+            tag, _, parameters = part.partition(";")
+            quality = parameters.strip().removeprefix("q=") or "1"
+            try:
+                weighed.append((-float(quality), tag.strip().lower()))
+            except ValueError:
+                continue
+        return [tag for quality, tag in sorted(weighed, key=lambda pair: pair[0]) if tag and quality < 0]
+
+
+def fields_of(query: str) -> list[tuple[str, str]]:
+    """The fields of *query*, decoded, in their order; of an absurd one none."""
+    try:
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="replace")
+    except ValueError:
+        return []
+
+
+def visit_headers(pairs: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """Names in lower case; what stands there twice is joined as HTTP allows it."""
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        key = name.lower()
+        joined[key] = f"{joined[key]}{'; ' if key == 'cookie' else ', '}{value}" if key in joined else value
+    return joined

@@ -1,0 +1,36 @@
+"""What differs between the dialects once their rules are compiled: how paths find files, and a few habits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scalemesh.edge.rules.asked import Asked
+from scalemesh.edge.rules.outcome import Missing, Redirect, Serve
+from scalemesh.rules import Rules
+from scalemesh.values import Entry, Manifest
+
+#: (decoded path without its first slash, query, manifest, rules) -> the file there, or its proper address, or nothing
+Find = Callable[[str, str, Manifest, Rules], Serve | Redirect | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """One dialect."""
+
+    find: Find
+    lacking: Callable[[Asked, Manifest, Rules], Serve | Missing]  #: what answers where nothing is found
+    merges_query: bool = (
+        False  #: a target with a query of its own gets the visitor's fields besides; else it keeps its own
+    )
+    redirects_any_method: bool = False  #: redirects answer POST too; else only what proxies does
+    changes_missing: bool = False  #: header rules hold for the page of a 404 too
+
+
+def nearest_404(path: str, manifest: Manifest) -> tuple[str, Entry | None]:
+    """The 404.html beside *path*, or above it; None where there is none."""
+    directory = path
+    while directory:
+        directory = directory.rpartition("/")[0]
+        name = f"{directory}/404.html" if directory else "404.html"
+        if (entry := manifest.entries.get(name)) is not None:
+            return name, entry
+    return "404.html", manifest.entries.get("404.html")

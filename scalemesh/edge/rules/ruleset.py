@@ -1,0 +1,169 @@
+"""Rules made ready for visits: patterns compiled at their first use, conditions asked, templates filled."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+from urllib.parse import quote
+
+from scalemesh.edge.rules.asked import Asked
+from scalemesh.patterns import Pattern
+from scalemesh.rules import Condition, Protection, Rule, Rules
+
+Captures = Mapping[str, str]
+#: Whether a rule matched: what it captured, or the reason why not.
+Verdict = tuple[Captures, str] | tuple[None, str]
+
+_REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\})")
+_NONE: Final[Captures] = {}
+
+
+class Ready:
+    """One rule, ready to be tried."""
+
+    __slots__ = ("_has", "_missing", "_pattern", "rule")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self._pattern = Pattern(rule.pattern, ignores_case=rule.ignores_case) if rule.pattern else None
+        self._has = [Question(condition) for condition in rule.has]
+        self._missing = [Question(condition) for condition in rule.missing]
+
+    def match(self, asked: Asked) -> Verdict:
+        """What the rule captures of *asked*, or None and why it does not match."""
+        found = self._match_path(asked.path)
+        if found is None:
+            return None, "the path does not match"
+        if self.rule.methods and asked.method not in self.rule.methods:
+            return None, f"the method is not {' or '.join(self.rule.methods)}"
+        for question in self._has:
+            more = question.ask(asked)
+            if more is None:
+                return None, f"{question.words} does not hold"
+            if more:
+                found = {**found, **more}
+        for question in self._missing:
+            if question.ask(asked) is not None:
+                return None, f"{question.words} holds, and must not"
+        return found, "matches"
+
+    def _match_path(self, path: str) -> Captures | None:
+        if self._pattern is not None:
+            return self._pattern.match(path)
+        same = path.lower() == self.rule.path.lower() if self.rule.ignores_case else path == self.rule.path
+        return _NONE if same else None
+
+
+class Question:
+    """One condition, ready to be asked."""
+
+    __slots__ = ("_condition", "_pattern", "words")
+
+    def __init__(self, condition: Condition) -> None:
+        self._condition = condition
+        self._pattern = Pattern(condition.values[0]) if condition.check == "re" else None
+        self.words = f"{condition.of} {condition.key}".strip() + (
+            "" if condition.check == "exists" else f" {condition.check} {' '.join(condition.values)}"
+        )
+
+    def ask(self, asked: Asked) -> Captures | None:
+        """What was captured, where the condition holds; else None."""
+        condition = self._condition
+        if condition.of == "language":
+            return self._speaks(asked)
+        value = _value_of(condition, asked)
+        if value is None:
+            return None
+        found = self._pattern.match(value) if self._pattern else _NONE
+        if found is None or not (self._pattern or _CHECKS[condition.check](value, condition.values)):
+            return None
+        return {**found, condition.capture: value} if condition.capture else found
+
+    def _speaks(self, asked: Asked) -> Captures | None:
+        """A visitor is of a language if it is the one that they like best (of those that differ, the most exact)."""
+        best = next(iter(asked.languages()), "")
+        wanted = {value.lower() for value in self._condition.values}
+        return _NONE if best in wanted or best.partition("-")[0] in wanted else None
+
+
+def _value_of(condition: Condition, asked: Asked) -> str | None:
+    if condition.of == "host":
+        return asked.host
+    if condition.of == "header":
+        return asked.header(condition.key)
+    if condition.of == "cookie":
+        return asked.cookie(condition.key)
+    return asked.field(condition.key)
+
+
+def _compared(holds: Callable[[float, float], bool]) -> Callable[[str, Sequence[str]], bool]:
+    def check(value: str, wanted: Sequence[str]) -> bool:
+        try:
+            return holds(float(value), float(wanted[0]))
+        except ValueError:
+            return False
+
+    return check
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Sequence[str]], bool]]] = {
+    "exists": lambda _value, _wanted: True,
+    "eq": lambda value, wanted: value == wanted[0],
+    "neq": lambda value, wanted: value != wanted[0],
+    "inc": lambda value, wanted: value in wanted,
+    "ninc": lambda value, wanted: value not in wanted,
+    "pre": lambda value, wanted: value.startswith(wanted[0]),
+    "suf": lambda value, wanted: value.endswith(wanted[0]),
+    "gt": _compared(lambda value, bound: value > bound),
+    "gte": _compared(lambda value, bound: value >= bound),
+    "lt": _compared(lambda value, bound: value < bound),
+    "lte": _compared(lambda value, bound: value <= bound),
+}
+
+
+def filled(template: str, captures: Captures, *, escape: Callable[[str], str] = str) -> str:
+    """*template* with what was captured in place of its references; each value goes through *escape*."""
+    if "$" not in template:
+        return template
+    return _REFERENCE.sub(lambda found: escape(captures.get(found[1], "")) if found[1] else "$", template)
+
+
+def in_path(text: str) -> str:
+    """*text* as it may stand in a path or a query: nothing in it separates anything but path segments."""
+    return quote(text, safe="/~!$'()*,;:@")
+
+
+def in_header(text: str) -> str:
+    """*text* as it may stand in a header's value: a visitor's line break ends nothing."""
+    return re.sub(r"[^\x20-\x7e]", lambda found: quote(found[0]), text)
+
+
+class Guard:
+    """A protection, ready to be asked."""
+
+    __slots__ = ("_pattern", "protection")
+
+    def __init__(self, protection: Protection) -> None:
+        self.protection = protection
+        self._pattern = Pattern(protection.pattern)
+
+    def covers(self, path: str) -> bool:
+        return self._pattern.match(path) is not None
+
+
+class Ruleset:
+    """All rules of one manifest, ready to be tried. Made once for each manifest in memory."""
+
+    __slots__ = ("failed", "first", "found", "guards", "missed", "rules")
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.first = [Ready(rule) for rule in rules.first]
+        self.missed = [Ready(rule) for rule in rules.missed]
+        self.found = [Ready(rule) for rule in rules.found]
+        self.failed = [Ready(rule) for rule in rules.failed]
+        self.guards = [Guard(protection) for protection in rules.protections]
+
+    @property
+    def count(self) -> int:
+        """How many rules there are."""
+        return len(self.first) + len(self.missed) + len(self.found) + len(self.failed) + len(self.guards)

@@ -1,0 +1,176 @@
+"""The one way of a visit through the rules of its site, whatever their dialect.
+
+Protected paths; the rules before files; files; the rules for what is not there; what answers the rest. Each rule
+that is tried is noted for ``explain``, where somebody asks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+from urllib.parse import parse_qsl
+
+from scalemesh.edge.rules import cloudflare, default, netlify, vercel
+from scalemesh.edge.rules.asked import Asked, fields_of
+from scalemesh.edge.rules.habits import Habits
+from scalemesh.edge.rules.outcome import Change, Forward, Missing, Outcome, Protected, Redirect, Serve
+from scalemesh.edge.rules.protection import may_enter
+from scalemesh.edge.rules.ruleset import Captures, Ready, Ruleset, filled, in_header, in_path
+from scalemesh.edge.rules.trace import Trace
+from scalemesh.edge.targets import Malformed, read_target
+from scalemesh.rules import Dialect, Place, Rule
+from scalemesh.services.content_types import is_asset, is_page
+from scalemesh.values import Manifest
+
+DIALECTS: Final[Mapping[Dialect, Habits]] = {
+    Dialect.DEFAULT: default.HABITS,
+    Dialect.VERCEL: vercel.HABITS,
+    Dialect.NETLIFY: netlify.HABITS,
+    Dialect.CLOUDFLARE: cloudflare.HABITS,
+}
+ABSOLUTE: Final = ("http://", "https://")
+
+
+def walk(asked: Asked, manifest: Manifest, ruleset: Ruleset, trace: Trace | None = None) -> Outcome:
+    """What the rules say of *asked*. They are tried in their order, each at most once."""
+    return _Walk(asked, manifest, ruleset, trace).outcome()
+
+
+class _Walk:
+    def __init__(self, asked: Asked, manifest: Manifest, ruleset: Ruleset, trace: Trace | None) -> None:
+        self._asked, self._manifest, self._ruleset, self._trace = asked, manifest, ruleset, trace
+        self._rules = ruleset.rules
+        self._habits = DIALECTS[ruleset.rules.dialect]
+        self._path = asked.path[1:]  #: where files are looked for; a rule may lead elsewhere
+        self._status = 0  #: of the answer, where a rule said so
+        self._changes: list[Change] = []
+
+    def outcome(self) -> Outcome:
+        if (refused := self._protected()) is not None:
+            return refused
+        found = self._try_all(self._ruleset.first) or self._file()
+        if found is None:
+            found = self._try_all(self._ruleset.missed)
+        if found is None or self._is_page_for_asset(found):
+            found = self._try_all(self._ruleset.failed) or self._lacking()
+        return self._with_headers(found)
+
+    def _protected(self) -> Protected | None:
+        for guard in self._ruleset.guards:
+            covers = guard.covers(self._asked.path)
+            place = guard.protection.place
+            if covers and not may_enter(self._asked.header("authorization"), guard.protection.users):
+                self._note(place.text, place, "a name and a password are needed", matched=True)
+                return Protected(because=str(place))
+            self._note(place.text, place, "the visitor may enter" if covers else "the path does not match")
+        return None
+
+    def _try_all(self, readies: Sequence[Ready]) -> Outcome | None:
+        """The outcome of the first rule that has one; None if none has, or if a file outweighs it."""
+        for ready in readies:
+            rule = ready.rule
+            captures, why = ready.match(self._asked)
+            if captures is None:
+                self._note(rule.place.text, rule.place, why)
+                continue
+            if not rule.forced and (file := self._find(self._path)) is not None:
+                self._note(rule.place.text, rule.place, "matches, but a file is there", matched=False)
+                return file
+            self._note(rule.place.text, rule.place, why, matched=True)
+            outcome = self._apply(rule, captures)
+            if outcome is not None:
+                return outcome
+            if (rule.to or rule.status) and not rule.goes_on:
+                return self._file() if rule.to else None
+        return None
+
+    def _apply(self, rule: Rule, captures: Captures) -> Outcome | None:
+        """Do what *rule* says. None: it changed headers, or leads to another file."""
+        because = str(rule.place)
+        for change in rule.headers:
+            value = filled(change.value, captures, escape=in_header)
+            self._changes.append(Change(change, value, rule.place))
+        if not rule.to:
+            return Missing(page=None, status=rule.status, because=because) if rule.status and not rule.goes_on else None
+        url = filled(rule.to, captures, escape=in_path)
+        if 300 <= rule.status < 400:
+            any_method = self._habits.redirects_any_method
+            location = on_this_host(self._with_query(url))
+            return Redirect(location=location, status=rule.status, because=because, any_method=any_method)
+        if url.lower().startswith(ABSOLUTE):
+            sent = tuple((name, filled(value, captures, escape=in_header)) for name, value in rule.request_headers)
+            return Forward(
+                url=self._with_query(url),
+                because=because,
+                keeps_credentials=rule.keeps_credentials,
+                request_headers=sent,
+            )
+        return self._lead_to(url, rule)
+
+    def _lead_to(self, url: str, rule: Rule) -> Outcome | None:
+        """Look for files at *url* from now on."""
+        try:
+            self._path = read_target(on_this_host(url)).path
+        except Malformed:
+            self._note(url, rule.place, "it leads to no path of this site")
+            return Missing(page=None, because=str(rule.place))
+        self._status = rule.status or self._status
+        return None
+
+    def _file(self) -> Outcome | None:
+        found = self._find(self._path)
+        words = f"look for a file at /{self._path}"
+        self._note(words, None, found.because if found else "there is none", matched=found is not None)
+        if isinstance(found, Serve) and self._status not in (0, 200):
+            return Missing(page=found.entry, status=self._status, because=found.because)
+        return found
+
+    def _find(self, path: str) -> Serve | Redirect | None:
+        return self._habits.find(path, self._asked.query, self._manifest, self._rules)
+
+    def _is_page_for_asset(self, found: Outcome) -> bool:
+        """A missing asset never answers as a page, whatever a rule says: a browser would take it for the asset."""
+        if not isinstance(found, Serve) or self._path == self._asked.path[1:]:
+            return False
+        path = self._asked.path[1:]
+        if not is_page(found.path) or not is_asset(path) or self._asked.navigates:
+            return False
+        self._note(f"/{path}", None, f"{found.path} is a page, and an asset was asked for")
+        return True
+
+    def _lacking(self) -> Outcome:
+        outcome = self._habits.lacking(self._asked, self._manifest, self._rules)
+        self._note("nothing answered so far", None, outcome.because, matched=True)
+        return outcome
+
+    def _with_headers(self, outcome: Outcome) -> Outcome:
+        is_found = isinstance(outcome, Serve) or (isinstance(outcome, Missing) and self._habits.changes_missing)
+        if is_found:
+            self._try_all(self._ruleset.found)
+        if isinstance(outcome, Protected):
+            return outcome
+        if self._trace is not None:
+            self._trace.set_by.update({made.change.name.lower(): made.place for made in self._changes})
+        return replace(outcome, changes=tuple(self._changes))
+
+    def _with_query(self, url: str) -> str:
+        """*url* with the visitor's query: all of it where the URL has none, else as the dialect has it."""
+        query = self._asked.query
+        bare, hash_, fragment = url.partition("#")
+        if query and "?" not in bare:
+            bare = f"{bare}?{query}"
+        elif query and self._habits.merges_query:
+            own = {name for name, _ in parse_qsl(bare.partition("?")[2], keep_blank_values=True)}
+            more = [part for part in query.split("&") if own.isdisjoint(name for name, _ in fields_of(part))]
+            bare = "&".join([bare, *more])
+        return f"{bare}{hash_}{fragment}"
+
+    def _note(self, what: str, place: Place | None, why: str, *, matched: bool = False) -> None:
+        if self._trace is not None:
+            self._trace.note(what, place, why, matched=matched)
+
+
+def on_this_host(url: str) -> str:
+    """*url*, where it is a path, with one slash in front: two would name another host, which the visitor chose."""
+    if url.lower().startswith(ABSOLUTE):
+        return url
+    return "/" + url.lstrip("/\\")

@@ -1,0 +1,75 @@
+"""Which files of a deployment are rules, and where they come from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from builder.protocol import RULES_FOLDER
+from scalemesh.ports import BlobStore
+from scalemesh.rules import Place
+from scalemesh.services.listings import OutputFile, whole
+from scalemesh.services.rules.notes import Note, RulesError
+
+MAX_FILE_BYTES: Final = (
+    2 * 1024 * 1024
+)  #: of one rule file; the longest that the limits of their hosts allow is smaller
+#: In the output, at its top: read there, and never served.
+IN_OUTPUT: Final = frozenset({"_redirects", "_headers", "vercel.json", "netlify.toml"})
+CONFIG: Final = ".vercel/output/config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The rule files of one deployment, under the names by which their author knows them.
+
+    Names: ``vercel.json``, ``netlify.toml``, ``wrangler.toml``, ``wrangler.json``, ``wrangler.jsonc`` (from the root
+    directory of the source, else from the top of the output), ``_redirects``, ``_headers`` (from the output),
+    ``.vercel/output/config.json`` and ``.vercel/output/functions/<name>.func/.vc-config.json``.
+    """
+
+    files: Mapping[str, bytes]
+    paths: frozenset[str] = frozenset()  #: of the files that are served
+
+    def text(self, name: str) -> str | None:
+        """The file as text; None where it is not there. Bytes that are no UTF-8 become U+FFFD."""
+        data = self.files.get(name)
+        return None if data is None else data.decode("utf-8-sig", "replace")
+
+
+def name_of(path: str) -> str | None:
+    """The name under which the rule file at *path* of a listing is known; None for what is no rule file."""
+    if path.startswith(f"{RULES_FOLDER}/"):
+        return path.removeprefix(f"{RULES_FOLDER}/")
+    return path if path in IN_OUTPUT else None
+
+
+def rule_files(paths: Iterable[str]) -> dict[str, str]:
+    """Name -> path in the listing. What came from the source outweighs what lies in the output."""
+    named = [(name, path) for path in paths if (name := name_of(path)) is not None]
+    return dict(sorted(named, key=lambda pair: pair[1].startswith(f"{RULES_FOLDER}/")))
+
+
+def check_size(name: str, size_bytes: int) -> None:
+    """Refuse a rule file that no host would read.
+
+    Raises:
+        RulesError: it is longer than MAX_FILE_BYTES.
+    """
+    if size_bytes > MAX_FILE_BYTES:
+        what = f"it is longer than {MAX_FILE_BYTES >> 20} MiB."
+        raise RulesError([Note(place=Place(file=name), what=what, effect="refused")])
+
+
+async def read_sources(store: BlobStore, files: Sequence[OutputFile]) -> Sources:
+    """The rule files among *files*.
+
+    Raises:
+        RulesError: one is too long.
+        NotFoundError, UnreachableError: the store does not give one.
+    """
+    by_path = {file.path: file for file in files}
+    found: dict[str, bytes] = {}
+    for name, path in rule_files(by_path).items():
+        check_size(name, by_path[path].size_bytes)
+        found[name] = await whole(store, by_path[path].sha256)
+    return Sources(found, frozenset(path for path in by_path if name_of(path) is None))
