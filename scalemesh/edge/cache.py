@@ -71,7 +71,7 @@ class Shared(Generic[K, V]):
         outcome = self._fetching[key] = asyncio.get_running_loop().create_future()
         try:
             value = await self._fetch(key)
-            self._keep(key, value)
+            self.keep(key, value)
             outcome.set_result(value)
         except Exception as error:
             outcome.set_exception(error)
@@ -82,7 +82,8 @@ class Shared(Generic[K, V]):
             del self._fetching[key]
         return value
 
-    def _keep(self, key: K, value: V) -> None:
+    def keep(self, key: K, value: V) -> None:
+        """Remember *value*, which was not there."""
         weight = self._weigh(value) + _EACH
         if weight > self._capacity:
             return
@@ -116,6 +117,15 @@ class BlobCache:
             NotFoundError: it has no such blob.
         """
         return await self._shared.get(sha256)
+
+    def peek(self, sha256: Digest) -> bytes | None:
+        """The bytes of a blob, if they are in memory now."""
+        return self._shared.peek(sha256)
+
+    def keep(self, sha256: Digest, data: bytes) -> None:
+        """Remember *data*, which the caller read by another way. A repeat changes nothing."""
+        if self._shared.peek(sha256) is None:
+            self._shared.keep(sha256, data)
 
     async def _fetch(self, sha256: Digest) -> bytes:
         return await read_all(self._store, sha256, self.small_bytes, self._timeout_s)

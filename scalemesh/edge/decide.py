@@ -45,7 +45,8 @@ def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) 
     if visit.method not in READ and not (isinstance(outcome, Redirect) and outcome.any_method):
         return _not_read(visit, common)
     answer = changed(_carried_out(outcome, visit, site.manifest, common), _changes_of(outcome))
-    return replace(answer, by_target=not asked.needs_more)
+    ours = isinstance(answer.body, bytes) and answer.body  # a page of our own, which follows Accept
+    return replace(answer, by_target=not asked.needs_more and not ours)
 
 
 def _not_read(visit: Visit, common: Headers) -> Answer:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
@@ -16,6 +16,7 @@ from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.decide import common_headers, decide
 from scalemesh.edge.rules.asked import visit_headers
 from scalemesh.edge.targets import origin_form
+from scalemesh.edge.wire import BODILESS, fresh_headers, http_now, own_headers
 from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
 from scalemesh.services.hosts import normal_host
@@ -25,7 +26,6 @@ from scalemesh.values import Route
 log = logging.getLogger(__name__)
 
 STALL_S: Final = 60.0  #: the store, or the visitor, may keep one chunk waiting so long
-BODILESS: Final = frozenset({204, 304})  # RFC 9110, 6.4.1: they have no body, so no length either
 
 
 def new_request_id() -> str:
@@ -59,8 +59,8 @@ class Visits:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*, whatever it is; raises only when the connection is lost."""
-        visit, hosts = read_request(request)
-        route = self._find(hosts)
+        visit, host = read_request(request)
+        route = self._routes.find(host) if host else None
         reply = _Reply(request, self._request_id(), self._stall_s)
         try:
             decided = await self._decide(visit, route)
@@ -75,10 +75,6 @@ class Visits:
         except Exception:
             log.exception("a visit failed", extra={"request": reply.id})
             return reply.whole(pages.broken(visit, common_headers(route)))
-
-    def _find(self, hosts: list[str]) -> Route | None:
-        host = normal_host(hosts[0]) if len(hosts) == 1 else None
-        return None if host is None else self._routes.find(host)
 
     async def _decide(self, visit: Visit, route: Route | None) -> Answer | Passage:
         if route is None:
@@ -104,26 +100,33 @@ class Visits:
         return reply.whole(answer, data[body.start : body.stop])
 
 
-def read_request(request: web.BaseRequest) -> tuple[Visit, list[str]]:
-    """What *request* asks for, and of which hosts. An absolute target outweighs Host (RFC 9112, 3.2.2)."""
-    headers = request.headers
+def read_request(request: web.BaseRequest) -> tuple[Visit, str]:
+    """What *request* asks for, and of which host (empty: of none that could be ours).
+
+    An absolute target outweighs Host (RFC 9112, 3.2.2); of two hosts neither counts.
+    """
     target, authority = origin_form(request.raw_path)
-    tags = headers.getall("If-None-Match", None)
-    ranges = headers.getall("Range", [])
-    visit = Visit(
-        method=request.method,
+    hosts = request.headers.getall("Host", []) if authority is None else [authority]
+    host = (normal_host(hosts[0]) if len(hosts) == 1 else None) or ""
+    return make_visit(request.method, target, host, list(request.headers.items())), host
+
+
+def make_visit(method: str, target: str, host: str, pairs: Sequence[tuple[str, str]]) -> Visit:
+    """A visit from the fields of its request, in their order."""
+    headers = visit_headers(pairs)
+    return Visit(
+        method=method,
         target=target,
-        host=normal_host(str(authority or headers.get("Host", ""))) or "",
-        headers=visit_headers(list(headers.items())),
-        accept=", ".join(headers.getall("Accept", [])) or None,
-        accept_encoding=", ".join(headers.getall("Accept-Encoding", [])) or None,
-        fetch_mode=headers.get("Sec-Fetch-Mode"),
-        if_none_match=None if tags is None else ", ".join(tags),
-        if_modified_since=headers.get("If-Modified-Since"),
-        if_range=headers.get("If-Range"),
-        range=", ".join(ranges) or None,
+        host=host,
+        headers=headers,
+        accept=headers.get("accept") or None,
+        accept_encoding=headers.get("accept-encoding") or None,
+        fetch_mode=headers.get("sec-fetch-mode"),
+        if_none_match=headers.get("if-none-match"),
+        if_modified_since=headers.get("if-modified-since"),
+        if_range=headers.get("if-range"),
+        range=headers.get("range") or None,
     )
-    return visit, headers.getall("Host", []) if authority is None else [authority]
 
 
 class _Reply:
@@ -142,9 +145,7 @@ class _Reply:
 
     def head(self, answer: Answer) -> web.StreamResponse:
         """The headers of *answer* alone; for HEAD they tell the length of what GET would carry."""
-        response = web.StreamResponse(status=answer.status, headers=self._headers(answer))
-        response.content_length = answer.length
-        return response
+        return web.StreamResponse(status=answer.status, headers=self._headers(answer))
 
     async def stream(self, answer: Answer, chunks: AsyncGenerator[bytes]) -> web.StreamResponse:
         """Send *answer* chunk by chunk.
@@ -193,4 +194,4 @@ class _Reply:
             self._request.transport.abort()
 
     def _headers(self, answer: Answer) -> list[tuple[str, str]]:
-        return [*answer.headers, ("Server", "scalemesh"), ("X-Request-Id", self.id)]
+        return [*own_headers(answer), *fresh_headers(http_now(), self.id)]

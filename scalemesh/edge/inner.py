@@ -1,0 +1,43 @@
+"""aiohttp's own protocol, told by us what it is to answer and telling us when it has."""
+
+from typing import Final, Protocol
+
+from aiohttp import web
+
+NEVER_S: Final = 10_000_000.0  #: aiohttp keeps no idle time of its own: the connection's owner does
+
+
+class Owner(Protocol):
+    """Whose connection it is."""
+
+    def answered(self, *, keeps: bool) -> None: ...
+
+
+class Inner(web.RequestHandler[web.BaseRequest]):
+    """Answers what its owner hands over. Counts requests, so that the owner knows whether one is under way."""
+
+    __slots__ = ("_open", "_owner")
+
+    def __init__(self, server: web.Server[web.BaseRequest], owner: Owner, **options: object) -> None:
+        super().__init__(server, keepalive_timeout=NEVER_S, **options)  # type: ignore[arg-type]
+        self._owner = owner
+        self._open = 0
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a handler runs, or its answer is being written."""
+        return self._open > 0
+
+    def began(self) -> None:
+        """A handler was called."""
+        self._open += 1
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write *resp*, then tell the owner."""
+        done = await super().finish_response(request, resp, start_time)
+        self._open = 0
+        if not done[1]:
+            self._owner.answered(keeps=bool(done[0].keep_alive))
+        return done

@@ -1,0 +1,260 @@
+"""One connection of a visitor: plain requests are answered at once, all others go whole and unread to aiohttp.
+
+This object stays the connection's owner. A request for aiohttp is handed to its protocol, and the next one waits until that
+answer is written; then the connection is back on the quick way. Only what cannot be counted (an upgrade, a chunked body,
+what is badly written) gives the connection away for good.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Final, cast
+
+from scalemesh.edge.front import Front
+from scalemesh.edge.heads import Head
+from scalemesh.edge.inner import Inner
+from scalemesh.edge.quick import FilePart, Ready
+from scalemesh.edge.sending import FileSender
+
+MAX_WAITING: Final = 256 * 1024  #: bytes behind a request that is being answered; then the socket is read no more
+MAX_PARTIAL: Final = 8192  #: bytes of a head that is not whole yet; then it is aiohttp's to wait for the rest
+END: Final = b"\r\n\r\n"
+_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!\"$-~]*) HTTP/1\.1")
+_PLAIN: Final = re.compile(rb"/[!\"$-~]*")
+_GET, _VERSION = b"GET /", b" HTTP/1.1"
+BY_US: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+CLOSE: Final = b"Connection: close\r\n\r\n"
+
+
+class Connection(asyncio.Protocol):
+    __slots__ = (
+        "_busy", "_for_good", "_front", "_inner", "_last", "_peer", "_rest_bytes", "_sender", "_stalled", "_timer",
+        "_transport", "_waiting",
+    )  # fmt: skip
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._transport: asyncio.Transport | None = None
+        self._inner: Inner | None = None
+        self._sender: FileSender | None = None
+        self._waiting = b""  #: received, not looked at yet
+        self._busy = False  #: an answer is under way that is not ours to finish at once
+        self._for_good = False  #: the connection belongs to aiohttp
+        self._rest_bytes = 0  #: of the body that aiohttp reads, still to come
+        self._stalled = False  #: the visitor takes nothing more for now
+        self._last = front.clock.now  #: when something was last sent or received
+        self._peer = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    # asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        name = transport.get_extra_info("peername")
+        self._peer = str(name[0]) if isinstance(name, tuple) else ""
+        if not self._front.admit(self, self._peer):
+            self._transport.abort()
+            return
+        self._timer = self._front.loop.call_later(self._front.idle_s, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._front.release(self, self._peer)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sender is not None:
+            self._sender.close()
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
+            self._inner = None
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        self._stalled = True
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stalled = False
+        self._last = self._front.clock.now
+        if self._inner is not None:
+            self._inner.resume_writing()
+        self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        front = self._front
+        self._last = front.clock.now
+        if self._busy or self._stalled or self._waiting:
+            self._receive_later(data)
+            return
+        # The plainest case, straight through: one whole GET of a known head, answered from memory.
+        if data.startswith(_GET) and data.endswith(END):
+            end = data.find(b"\r\n")
+            head = front.heads.get(data[end:])
+            if head is not None and head.is_plain and data.endswith(_VERSION, 0, end):
+                form = front.quick.form(head, data[4 : end - 9])
+                if form is not None and head.if_none_match is None and not head.closes:
+                    front.count(form.status, len(form.body))
+                    write = self._transport.write if self._transport is not None else None
+                    if write is not None:
+                        write(form.head + front.fresh() + form.body)
+                    return
+        self._take(data)
+
+    # Requests, one after the other
+
+    def _receive_later(self, data: bytes) -> None:
+        if self._busy and (self._for_good or self._rest_bytes):
+            data = self._feed(data)
+        self._waiting += data
+        if len(self._waiting) > MAX_WAITING and self._transport is not None:
+            self._transport.pause_reading()
+        elif not self._busy:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waiting and not self._busy and not self._stalled:
+            data, self._waiting = self._waiting, b""
+            if self._transport is not None:
+                self._transport.resume_reading()
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Answer the requests in *data*, until one has to be waited for."""
+        while data and self._transport is not None:
+            if self._busy or self._stalled or self._transport.is_closing():
+                self._waiting = data
+                return
+            data = self._take_one(data)
+
+    def _take_one(self, data: bytes) -> bytes:
+        """Answer the first request in *data*, or hand it over; return what follows it."""
+        stop = data.find(END) + len(END)
+        if stop < len(END):
+            return self._take_partial(data)
+        end = data.find(b"\r\n")
+        line = _LINE.fullmatch(data, 0, end)
+        head = self._front.head(data[end:stop], self._peer) if line is not None else None
+        if line is None or head is None:
+            return self._hand_over_for_good(data)
+        method, target = line[1].decode(), line[2]
+        if method in BY_US and not head.body_bytes and self._answer(method, head, target):
+            return data[stop:]
+        return self._hand_over(data, stop + head.body_bytes)
+
+    def _take_partial(self, data: bytes) -> bytes:
+        if len(data) > MAX_PARTIAL:
+            return self._hand_over_for_good(data)
+        self._waiting = data
+        return b""
+
+    def _answer(self, method: str, head: Head, target: bytes) -> bool:
+        """Answer now, if that is possible."""
+        front = self._front
+        if not front.is_site(head.host):
+            return False
+        if method == "GET" and head.is_plain and (form := front.quick.form(head, target)) is not None:
+            if head.if_none_match is None:
+                self._send(head, Ready(form.status, form.head, form.body))
+                return True
+            if form.etag and head.if_none_match == form.etag and form.not_modified:
+                self._send(head, Ready(304, form.not_modified))
+                return True
+        ready = front.quick.answer(method, head, target)
+        if ready is None or (isinstance(ready.body, FilePart) and not self._can_send_files()):
+            return False
+        self._send(head, ready)
+        return True
+
+    def _send(self, head: Head, ready: Ready) -> None:
+        transport, front = cast("asyncio.Transport", self._transport), self._front
+        front.count(ready.status, ready.body_bytes)
+        fresh = front.fresh()
+        first = ready.head + (fresh[:-2] + CLOSE if head.closes else fresh)
+        if isinstance(ready.body, FilePart):
+            self._busy = True
+            self._sender = FileSender(front.loop, transport, first, ready.body, self._sent(head))
+            self._sender.go_on()
+            return
+        transport.write(first + ready.body)
+        if head.closes:
+            transport.close()
+
+    # Files
+
+    def _can_send_files(self) -> bool:
+        return self._transport is not None and not self._transport.get_write_buffer_size()
+
+    def _sent(self, head: Head) -> Callable[[bool], None]:
+        def ended(is_whole: bool) -> None:
+            self._sender, self._busy = None, False
+            self._last = self._front.clock.now
+            if self._transport is None:
+                return
+            if not is_whole:
+                self._transport.abort()
+            elif head.closes:
+                self._transport.close()
+            else:
+                self._go_on()
+
+        return ended
+
+    # aiohttp
+
+    def _hand_over(self, data: bytes, stop: int) -> bytes:
+        """Let aiohttp answer the request that ends at *stop*, perhaps beyond *data*; return what follows it."""
+        self._busy = True
+        self._rest_bytes = stop
+        return self._feed(data)
+
+    def _hand_over_for_good(self, data: bytes) -> bytes:
+        self._for_good = self._busy = True
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> bytes:
+        """Give aiohttp what belongs to its request; return the rest."""
+        if self._inner is None:
+            self._inner = self._front.inner(self)
+            self._inner.connection_made(cast("asyncio.Transport", self._transport))
+        if self._for_good:
+            self._inner.data_received(data)
+            return b""
+        part = data[: self._rest_bytes]
+        self._rest_bytes -= len(part)
+        self._inner.data_received(part)
+        return data[len(part) :]
+
+    def answered(self) -> None:
+        """aiohttp has written an answer. One that came before its request was whole: the connection is aiohttp's."""
+        self._last = self._front.clock.now
+        if self._rest_bytes:
+            self._for_good = True
+        if not self._for_good:
+            self._busy = False
+            self._front.loop.call_soon(self._go_on)
+
+    # Time
+
+    def _look(self) -> None:
+        """Close a connection on which nothing happens; else look again when that could be."""
+        front, transport = self._front, self._transport
+        if transport is None:
+            return
+        if self._sender is not None:
+            self._last = max(self._last, self._sender.last_s)
+        limit_s = self._limit_s()
+        idle_s = front.clock.now - self._last
+        if limit_s is not None and idle_s >= limit_s:
+            transport.abort()
+            return
+        wait_s = max(front.idle_s if limit_s is None else limit_s - idle_s, 0.5)
+        self._timer = front.loop.call_later(min(wait_s, front.idle_s), self._look)
+
+    def _limit_s(self) -> float | None:
+        """How long nothing may happen now; None: aiohttp is at work, which has limits of its own."""
+        front = self._front
+        if self._stalled or self._sender is not None:
+            return front.stall_s
+        if self._inner is not None and self._inner.is_at_work:
+            return None
+        return front.head_s if self._waiting else front.idle_s

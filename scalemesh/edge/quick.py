@@ -1,0 +1,212 @@
+"""Answers plain visits at once: from prebuilt bytes, or by deciding with what is in memory. Never waits for anything.
+
+What it cannot answer so (a body to read, a manifest or a blob to fetch, another origin) it leaves alone; whoever asked goes
+the long way, ``visit``, which decides by the same function.
+"""
+
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from scalemesh.edge import pages
+from scalemesh.edge.answers import Answer, Slice, Visit
+from scalemesh.edge.cache import BlobCache, Sites
+from scalemesh.edge.decide import decide
+from scalemesh.edge.heads import Head
+from scalemesh.edge.visit import make_visit
+from scalemesh.edge.wire import BODILESS, status_and_headers
+from scalemesh.services.routing import RouteTable
+from scalemesh.values import Digest, Route
+
+ASKED_ONCE: Final = 8192  #: targets that were asked for once: only what is asked for again is worth its memory
+_EACH: Final = 1200  #: bytes that a prebuilt answer weighs besides its body, about
+
+Key = tuple[str, bytes, bytes]  #: host, Accept-Encoding, target
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Bytes of a local file, from *start* up to, not including, *stop*."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An answer, ready to be sent: its first lines, what is new at each answer, and its body."""
+
+    status: int
+    head: bytes
+    body: bytes | FilePart = b""
+
+    @property
+    def body_bytes(self) -> int:
+        return len(self.body) if isinstance(self.body, bytes) else self.body.stop - self.body.start
+
+
+class Form:
+    """A prebuilt answer in one encoding; good as long as its route stands."""
+
+    __slots__ = ("body", "etag", "head", "not_modified", "route", "status")
+
+    def __init__(self, route: Route, ready: Ready, etag: bytes, not_modified: bytes) -> None:
+        self.route, self.status, self.head, self.etag, self.not_modified = (
+            route, ready.status, ready.head, etag, not_modified,
+        )  # fmt: skip
+        self.body = ready.body if isinstance(ready.body, bytes) else b""
+
+
+class Forms:
+    """Prebuilt answers, the least recently used ones dropped past a weight in bytes."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity, self.weight_bytes = capacity_bytes, 0
+        self._kept: OrderedDict[Key, Form] = OrderedDict()
+        self._asked: dict[Key, None] = {}
+        self.get, self.used = self._kept.get, self._kept.move_to_end
+
+    def is_wanted(self, key: Key) -> bool:
+        """Whether *key* was asked for before; remembered now."""
+        if key in self._asked:
+            return True
+        if len(self._asked) >= ASKED_ONCE:
+            self._asked.clear()
+        self._asked[key] = None
+        return False
+
+    def keep(self, key: Key, form: Form) -> None:
+        self.drop(key)
+        self._kept[key] = form
+        self.weight_bytes += len(form.body) + _EACH
+        while self.weight_bytes > self._capacity:
+            _, oldest = self._kept.popitem(last=False)
+            self.weight_bytes -= len(oldest.body) + _EACH
+
+    def drop(self, key: Key) -> None:
+        if (old := self._kept.pop(key, None)) is not None:
+            self.weight_bytes -= len(old.body) + _EACH
+
+
+class Tally:
+    """Answers counted where counting must cost nothing; ``drain`` hands them over."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.body_bytes = 0
+
+    def drain(self, visited: Callable[[int, int, int], None]) -> None:
+        """Tell (status, how many, bytes of bodies) and begin anew."""
+        for status, count in self.statuses.items():
+            visited(status, count, 0)
+        visited(200, 0, self.body_bytes)
+        self.statuses.clear()
+        self.body_bytes = 0
+
+
+class Quick:
+    def __init__(
+        self,
+        routes: RouteTable,
+        sites: Sites,
+        blobs: BlobCache,
+        *,
+        file_of: Callable[[Digest], Path] | None,
+        capacity_bytes: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        """*file_of* tells where the store keeps a blob on this machine; None: it does not."""
+        self._routes, self._sites, self._blobs, self._file_of, self._now = routes, sites, blobs, file_of, now
+        self._forms = Forms(capacity_bytes)
+
+    def form(self, head: Head, target: bytes) -> Form | None:
+        """What was prebuilt for a plain GET of *target*, if it still is the answer."""
+        key = (head.host, head.accept_encoding, target)
+        form = self._forms.get(key)
+        if form is None:
+            return None
+        if self._routes.find(head.host) is not form.route:
+            self._forms.drop(key)
+            return None
+        self._forms.used(key)
+        return form
+
+    def answer(self, method: str, head: Head, target: bytes) -> Ready | None:
+        """Decide now; None where something would have to be waited for."""
+        visit = make_visit(method, target.decode(), head.host, head.pairs())
+        route = self._routes.find(head.host) if head.host else None
+        answer = self._decided(visit, route)
+        if answer is None:
+            return None
+        ready = self._ready(answer, method)
+        if ready is not None and route is not None and method == "GET" and head.is_plain and answer.by_target:
+            self._keep((head.host, head.accept_encoding, target), route, visit, answer, ready)
+        return ready
+
+    def _decided(self, visit: Visit, route: Route | None) -> Answer | None:
+        if route is None:
+            return pages.unknown_host(visit)
+        if route.manifest is None:
+            return pages.waiting(visit, route)
+        site = self._sites.peek(route)
+        answer = decide(visit, site, self._now()) if site is not None else None
+        return answer if isinstance(answer, Answer) else None
+
+    def _ready(self, answer: Answer, method: str) -> Ready | None:
+        body: bytes | FilePart | None = b""
+        if method != "HEAD" and answer.status not in BODILESS and answer.length:
+            body = self._body(answer.body)
+        return None if body is None else Ready(answer.status, status_and_headers(answer), body)
+
+    def _body(self, body: object) -> bytes | FilePart | None:
+        if isinstance(body, bytes):
+            return body
+        if not isinstance(body, Slice):
+            return None
+        if body.size_bytes > self._blobs.small_bytes:
+            return None if self._file_of is None else FilePart(self._file_of(body.sha256), body.start, body.stop)
+        data = self._blobs.peek(body.sha256)
+        if data is None and self._file_of is not None:
+            data = read_now(self._file_of(body.sha256), body.size_bytes)
+            if data is not None:
+                self._blobs.keep(body.sha256, data)
+        if data is None or len(data) != body.size_bytes:
+            return None
+        return data if len(data) == body.stop - body.start else data[body.start : body.stop]
+
+    def _keep(self, key: Key, route: Route, visit: Visit, answer: Answer, ready: Ready) -> None:
+        etag = next((value for name, value in answer.headers if name == "ETag"), "")
+        if not isinstance(ready.body, bytes) or visit.if_none_match is not None or not self._forms.is_wanted(key):
+            return
+        not_modified = b""
+        if etag:
+            again = self._decided(replace(visit, if_none_match=etag), route)
+            not_modified = status_and_headers(again) if again is not None and again.status == 304 else b""
+        self._forms.keep(key, Form(route, ready, etag.encode(), not_modified))
+
+
+def read_now(path: Path, size_bytes: int) -> bytes | None:
+    """All bytes of a file if the system has them in memory; None where the disk would have to be waited for."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = bytearray(size_bytes)
+            if os.preadv(descriptor, [data], 0, os.RWF_NOWAIT) == size_bytes:
+                return bytes(data)
+        finally:
+            os.close(descriptor)
+    return None
+
+
+def is_in_memory(descriptor: int, start: int) -> bool:
+    """Whether the system has the byte at *start* in memory."""
+    try:
+        return os.preadv(descriptor, [bytearray(1)], start, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False

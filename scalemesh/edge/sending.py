@@ -1,0 +1,85 @@
+"""Sends a piece of a file straight from the system's memory to the socket, past everything that lies between."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from scalemesh.edge.quick import FilePart
+
+AT_ONCE: Final = 1024 * 1024  #: bytes in one turn of the event loop: others wait for it
+
+
+class FileSender:
+    """One answer with a file for a body. The transport's own buffer must be empty, and nobody else may write meanwhile.
+
+    Works on a duplicate of the transport's descriptor, since an event loop watches its own for itself. *ended* is called
+    once: with True if all was sent.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        head: bytes,
+        part: FilePart,
+        ended: Callable[[bool], None],
+    ) -> None:
+        self._loop, self._head, self._part, self._ended = loop, head, part, ended
+        self._at = part.start
+        self._file = -1
+        self._socket: socket.socket | None = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        self._is_watching = False
+        self.last_s = loop.time()  #: when something was last taken
+
+    def go_on(self) -> None:
+        """Send what the socket takes now; come back when it takes more."""
+        try:
+            is_done = self._push()
+        except OSError:
+            self._end(is_whole=False)
+            return
+        if is_done:
+            self._end(is_whole=True)
+        elif not self._is_watching and self._socket is not None:
+            self._is_watching = True
+            self._loop.add_writer(self._socket.fileno(), self.go_on)
+
+    def close(self) -> None:
+        """Let go of everything. Repeatable."""
+        if self._socket is not None:
+            if self._is_watching:
+                self._loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _push(self) -> bool:
+        """Send once; True when all is sent. Raises OSError where file or visitor are gone."""
+        if self._socket is None:
+            raise ConnectionResetError
+        if self._file < 0:
+            self._file = os.open(self._part.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if self._head:
+                self._head = self._head[self._socket.send(self._head, socket.MSG_MORE) :]
+            budget = AT_ONCE
+            while not self._head and budget > 0 and self._at < self._part.stop:
+                sent = os.sendfile(self._socket.fileno(), self._file, self._at, min(budget, self._part.stop - self._at))
+                if not sent:
+                    raise EOFError
+                self._at += sent
+                budget -= sent
+        except BlockingIOError:
+            pass
+        except EOFError as cause:
+            raise OSError("the file is shorter than it was") from cause
+        self.last_s = self._loop.time()
+        return not self._head and self._at >= self._part.stop
+
+    def _end(self, *, is_whole: bool) -> None:
+        self.close()
+        self._ended(is_whole)
