@@ -20,6 +20,7 @@ from aiohttp.typedefs import Handler, Middleware
 from scalemesh.config import Config, Listen
 from scalemesh.edge.visit import Visits
 from scalemesh.errors import ConfigError
+from scalemesh.services.callers import Callers
 from scalemesh.services.hosts import normal_host
 
 log = logging.getLogger(__name__)
@@ -42,11 +43,12 @@ class Daemon:
         builds: web.Application,
         visits: Visits,
         visited: Callable[[int, int], None],
+        callers: Callers,
         background: Sequence[Callable[[], Coroutine[None, None, None]]],
     ) -> None:
         """*public* is bound but does not listen yet; *load* runs before anything does."""
         self._config, self._public, self._load, self._background = config, public, load, background
-        control.middlewares.insert(0, by_host(config.hosts.control, visits, visited))
+        control.middlewares.insert(0, by_host(config.hosts.control, visits, visited, callers))
         admin.middlewares.insert(0, same_user)
         self._control, self._admin, self._builds = control, admin, builds
         self.port: int = public.getsockname()[1]
@@ -118,15 +120,19 @@ def bound_socket(listen: Listen) -> Iterator[socket.socket]:
         yield sock
 
 
-def by_host(control: str, visits: Visits, visited: Callable[[int, int], None]) -> Middleware:
+def by_host(control: str, visits: Visits, visited: Callable[[int, int], None], callers: Callers) -> Middleware:
     """The control host's requests go on to their handler, all others are visits of sites.
+
+    The host is that of the caller: a believed proxy may have been asked for another than it asks us for.
 
     *visited* is told the status and the length of the body in bytes of each visit's answer.
     """
 
     @web.middleware
     async def choose(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if normal_host(request.headers.get("Host", "")) == control:
+        headers = request.headers
+        caller = callers.of(request.remote or "", headers.getall, scheme=request.scheme, host=headers.get("Host", ""))
+        if normal_host(caller.host) == control:
             return await handler(request)
         answer = await visits.answer(request)
         visited(answer.status, 0 if request.method == "HEAD" else answer.content_length or 0)

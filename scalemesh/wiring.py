@@ -22,6 +22,7 @@ from scalemesh.ports import BlobStore, Checks, Executor, Finding, LogBus, LogSto
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.caches import Caches
+from scalemesh.services.callers import Callers
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.endings import Endings
 from scalemesh.services.ledger import Ledger
@@ -95,8 +96,9 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             control=make_control_app(services, plugins.all(), metrics, trusted=False),
             admin=make_control_app(services, plugins.all(), metrics, trusted=True),
             builds=make_builds_app(services.builds),
-            visits=visits(config.serving, services.routes, plugins.store),
+            visits=visits(config.serving, services.routes, plugins.store, services.callers),
             visited=metrics.visit,
+            callers=services.callers,
             background=[
                 services.publisher.serve,
                 services.scheduler.serve,
@@ -105,12 +107,11 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
         )
 
 
-def visits(serving: Serving, routes: RouteTable, store: BlobStore) -> Visits:
+def visits(serving: Serving, routes: RouteTable, store: BlobStore, callers: Callers) -> Visits:
     """The site hosts, with their share of the memory."""
     blobs = BlobCache(store, capacity_bytes=serving.cache_mib * MIB, small_bytes=serving.cached_file_kib * 1024)
-    return Visits(
-        routes, store, blobs=blobs, sites=Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB), now=utc_now
-    )
+    sites = Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB)
+    return Visits(routes, store, blobs=blobs, sites=sites, callers=callers, now=utc_now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,7 @@ class Services:
 
     accounts: Accounts
     builds: BuildCalls
+    callers: Callers
     deployer: Deployer
     ledger: Ledger
     links: Links
@@ -166,6 +168,7 @@ def assemble(
             database, stored, logs, publisher, projects, tokens, caches,
             builds=builds, git=config.git, site_url=links.permalink, now=now,
         ),
+        callers=Callers(config.hosts.trusted_proxies, config.hosts.public_url),
         deployer=Deployer(
             ledger, plugins.executor, endings, logs, caches,
             builds=builds, memory_bytes=memory_bytes, base=base, wake=scheduler.wake, now=now,

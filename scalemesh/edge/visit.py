@@ -18,6 +18,7 @@ from scalemesh.edge.rules.asked import visit_headers
 from scalemesh.edge.targets import origin_form
 from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
+from scalemesh.services.callers import Caller, Callers
 from scalemesh.services.hosts import normal_host
 from scalemesh.services.routing import RouteTable
 from scalemesh.values import Route
@@ -48,6 +49,7 @@ class Visits:
         *,
         blobs: BlobCache | None = None,
         sites: Sites | None = None,
+        callers: Callers | None = None,
         request_id: Callable[[], str] = new_request_id,
         now: Callable[[], datetime] = utc_now,
         stall_s: float = STALL_S,
@@ -55,12 +57,13 @@ class Visits:
         self._routes, self._store = routes, store
         self._blobs = blobs or BlobCache(store)
         self._sites = sites or Sites(store)
+        self._callers = callers or Callers()
         self._request_id, self._now, self._stall_s = request_id, now, stall_s
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*, whatever it is; raises only when the connection is lost."""
         visit, hosts = read_request(request)
-        route = self._find(hosts)
+        route = self._find(self._caller(request, hosts[0]).host if len(hosts) == 1 else "")
         reply = _Reply(request, self._request_id(), self._stall_s)
         try:
             decided = await self._decide(visit, route)
@@ -76,8 +79,11 @@ class Visits:
             log.exception("a visit failed", extra={"request": reply.id})
             return reply.whole(pages.broken(visit, common_headers(route)))
 
-    def _find(self, hosts: list[str]) -> Route | None:
-        host = normal_host(hosts[0]) if len(hosts) == 1 else None
+    def _caller(self, request: web.BaseRequest, host: str) -> Caller:
+        return self._callers.of(request.remote or "", request.headers.getall, scheme=request.scheme, host=host)
+
+    def _find(self, written: str) -> Route | None:
+        host = normal_host(written)
         return None if host is None else self._routes.find(host)
 
     async def _decide(self, visit: Visit, route: Route | None) -> Answer | Passage:
