@@ -87,6 +87,9 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
         database = await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
         plugins = await opened.enter_async_context(open_plugins(config))
         await prove(plugins)
+        for finding in of_proxies(config.hosts):
+            if finding.fix:
+                log.warning("hosts: %s", finding.what, extra={"fix": finding.fix})
         metrics = Metrics()
         services = assemble(config, database, plugins, public.getsockname()[1], counted=metrics.log_lines)
         yield Daemon(
@@ -198,10 +201,21 @@ async def serve(config: Config, ready: Callable[[Daemon], None] = lambda _daemon
 
 
 async def check(config: Config) -> list[tuple[str, Finding]]:
-    """Open everything and prove each plug-in; (plug point, finding) for each thing looked at."""
+    """Open everything and prove each plug-in; (plug point or table of the config, finding) for each thing looked at."""
     async with AsyncExitStack() as opened:
         await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
-        return await findings((await opened.enter_async_context(open_plugins(config))).all())
+        found = await findings((await opened.enter_async_context(open_plugins(config))).all())
+        return [*(("hosts", finding) for finding in of_proxies(config.hosts)), *found]
+
+
+def of_proxies(hosts: Hosts) -> list[Finding]:
+    """Which proxies are believed, where there seem to be any."""
+    if hosts.trusted_proxies:
+        return [Finding(ok=True, what=f"trusted proxies: {', '.join(hosts.trusted_proxies)}")]
+    if hosts.public_url is None:
+        return []
+    what = "public_url names a proxy, and none is trusted: all its visitors share one count of tries to sign in"
+    return [Finding(ok=True, what=what, fix="set trusted_proxies to the address that it comes from")]
 
 
 async def prove(plugins: Plugins) -> None:

@@ -1,6 +1,7 @@
 """A real daemon behind a real proxy: it is believed what it says of visitors, and nobody else is."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from scalemesh.config import Hosts
+from tests.whole.control_host import open_control_host
 from tests.whole.daemon import RunningDaemon, running_daemon
 from tests.whole.reverse_proxy import ReverseProxy
 
@@ -217,3 +220,47 @@ async def test_no_strangers_header_leads_to_another_host(behind: Behind) -> None
     ):
         headers = {"X-Forwarded-Host": forged, "X-Forwarded-For": PROXY, "Forwarded": f"host={forged}"}
         assert (await behind.ask(HEALTH, to=behind.direct, host=host, headers=headers))[1] == body, (host, forged)
+
+
+async def test_an_https_public_url_alone_makes_cookie_and_origin_those_of_https(tmp_path: Path) -> None:
+    """A proxy that is not believed tells no scheme; a page over plain http is still none of ours."""
+    async with open_control_host(tmp_path, Hosts(public_url="https://localhost:8443")) as host:
+        for origin, status in (
+            ("https://localhost:8443", 204),
+            ("https://localhost", 204),
+            ("http://localhost", 403),
+            (host.url, 403),
+            ("https://site.localhost:8443", 403),
+        ):
+            code = (await host.ask("POST", "/welcome", status=201))["url"].rsplit("/", 1)[1]
+            headers = {"Host": "localhost", "Origin": origin, "X-Forwarded-Proto": "http"}
+            answer = await host.anybody.post("/api/v1/session", json={"code": code}, headers=headers)
+            assert answer.status == status, origin
+            assert [(name, cookie["secure"]) for name, cookie in answer.cookies.items()] == (
+                [(SECURE, True)] if status == 204 else []
+            )
+
+
+@pytest.mark.parametrize(
+    ("hosts", "lines"),
+    [
+        (
+            'public_url = "https://localhost"',
+            [
+                "ok      hosts: public_url names a proxy, and none is trusted: "
+                "all its visitors share one count of tries to sign in",
+                "        fix: set trusted_proxies to the address that it comes from",
+            ],
+        ),
+        ('trusted_proxies = ["::1", "10.0.0.0/8"]', ["ok      hosts: trusted proxies: ::1, 10.0.0.0/8"]),
+    ],
+)
+async def test_a_check_tells_which_proxies_are_believed(tmp_path: Path, hosts: str, lines: list[str]) -> None:
+    config = tmp_path / "scalemesh.toml"
+    config.write_text(f"[hosts]\n{hosts}\n")
+    checked = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "scalemesh", "check", "--config", str(config), stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(50):
+        told = (await checked.communicate())[0].decode().splitlines()
+    assert told[1 : 1 + len(lines)] == lines
