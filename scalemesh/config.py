@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,11 +35,17 @@ class Hosts:
     base: str = "localhost"
     control: str = "localhost"
     public_url: str | None = None  #: how visitors reach us, where a proxy stands in front
+    trusted_proxies: tuple[str, ...] = ()  #: who is believed what it says of visitors: addresses and networks
 
     def __post_init__(self) -> None:
         for name, value in (("base", self.base), ("control", self.control)):
             if not value or value != value.lower() or ":" in value or "/" in value or value.endswith("."):
                 raise ValueError(f"{name} = {value!r}: must be a lower-case host name without port")
+        for place, text in enumerate(self.trusted_proxies):
+            try:
+                proxy_network(text)
+            except ValueError as error:
+                raise ValueError(f"trusted_proxies[{place}] = {text[:80]!r}: {error}") from None
         _check_url("public_url", self.public_url)
 
 
@@ -54,6 +61,22 @@ class Serving:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             _within(name, getattr(self, name), 1, 1 << 20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """Connections of visitors: how many, and how long one may keep us waiting."""
+
+    connections: int = 20_000
+    connections_per_address: int = 500
+    head_timeout_s: int = 15
+    stall_timeout_s: int = 60
+
+    def __post_init__(self) -> None:
+        _within("connections", self.connections, 16, 1_000_000)
+        _within("connections_per_address", self.connections_per_address, 1, 1_000_000)
+        for name in ("head_timeout_s", "stall_timeout_s"):
+            _within(name, getattr(self, name), 1, 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +179,7 @@ class Config:
     listen: Listen = field(default_factory=Listen)
     hosts: Hosts = field(default_factory=Hosts)
     serving: Serving = field(default_factory=Serving)
+    edge: Edge = field(default_factory=Edge)
     git: Git = field(default_factory=Git)
     builds: Builds = field(default_factory=Builds)
     accounts: Accounts = field(default_factory=Accounts)
@@ -209,6 +233,30 @@ def load(path: Path) -> Config:
         head = f"{path}: {len(lines)} wrong setting{'s' if len(lines) > 1 else ''}"
         raise ConfigError("\n".join([head, *(f"  {line}" for line in lines)])) from None
     return _anchored(config, path.resolve().parent)
+
+
+def proxy_network(text: str) -> IPv4Network | IPv6Network:
+    """One entry of ``hosts.trusted_proxies``; a single address is a network of one.
+
+    Raises:
+        ValueError: it is neither, or would make everybody a proxy.
+    """
+    try:
+        found = ip_network(text)
+    except ValueError:
+        raise ValueError(f"must be an address or a network{_nearest_network(text)}") from None
+    if not found.prefixlen:
+        raise ValueError("must leave somebody out: whoever is believed can pass for any visitor")
+    if found.version == 6 and (mapped := found.network_address.ipv4_mapped):
+        raise ValueError(f"must be written as IPv4, like {mapped}")
+    return found
+
+
+def _nearest_network(text: str) -> str:
+    try:
+        return f", like {ip_interface(text).network}"
+    except ValueError:
+        return ', like "10.0.0.5" or "10.0.0.0/8"'
 
 
 def check_plugin_table(name: str, table: dict[str, object]) -> None:

@@ -8,23 +8,25 @@ import signal
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from scalemesh.config import Config, Listen
-from scalemesh.edge.visit import Visits
+from scalemesh.edge.listening import Edge, open_edge
 from scalemesh.errors import ConfigError
 from scalemesh.services.hosts import normal_host
 
 log = logging.getLogger(__name__)
 STOP_S: Final = 5.0  #: how long open requests may still take once we stop
 PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: Of aiohttp's protocol: no log, and bodies as they come, or what a Content-Length announces would bound nothing.
+PROTOCOL: Final[Mapping[str, Any]] = {"access_log": None, "auto_decompress": False}
 PEER_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -40,15 +42,14 @@ class Daemon:
         control: web.Application,
         admin: web.Application,
         builds: web.Application,
-        visits: Visits,
-        visited: Callable[[int, int], None],
+        edge: Edge,
         background: Sequence[Callable[[], Coroutine[None, None, None]]],
     ) -> None:
         """*public* is bound but does not listen yet; *load* runs before anything does."""
         self._config, self._public, self._load, self._background = config, public, load, background
-        control.middlewares.insert(0, by_host(config.hosts.control, visits, visited))
+        control.middlewares.insert(0, by_host(edge))
         admin.middlewares.insert(0, same_user)
-        self._control, self._admin, self._builds = control, admin, builds
+        self._control, self._admin, self._builds, self._edge = control, admin, builds, edge
         self.port: int = public.getsockname()[1]
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -71,11 +72,26 @@ class Daemon:
             sockets = [
                 (self._builds, _unix_socket(builds_socket, 0o666)),
                 (self._admin, _unix_socket(self._config.admin_socket, 0o600)),
-                (self._control, self._public),
             ]
             for app, sock in sockets:
                 await opened.enter_async_context(_listening(app, sock, self._config))
+            await opened.enter_async_context(self._listening_to_all())
             yield
+
+    @asynccontextmanager
+    async def _listening_to_all(self) -> AsyncIterator[None]:
+        """The one port of control host and sites."""
+        async with _running(self._control, self._config) as runner:
+            edge = open_edge(
+                self._edge,
+                runner_server(runner),
+                self._public,
+                backlog=self._config.listen.backlog,
+                stop_s=STOP_S,
+                options=PROTOCOL,
+            )
+            async with edge:
+                yield
 
 
 @contextmanager
@@ -118,18 +134,22 @@ def bound_socket(listen: Listen) -> Iterator[socket.socket]:
         yield sock
 
 
-def by_host(control: str, visits: Visits, visited: Callable[[int, int], None]) -> Middleware:
+def by_host(edge: Edge) -> Middleware:
     """The control host's requests go on to their handler, all others are visits of sites.
 
-    *visited* is told the status and the length of the body in bytes of each visit's answer.
+    The host is that of the caller: a believed proxy may have been asked for another than it asks us for.
     """
 
     @web.middleware
     async def choose(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if normal_host(request.headers.get("Host", "")) == control:
+        headers = request.headers
+        caller = edge.callers.of(
+            request.remote or "", headers.getall, scheme=request.scheme, host=headers.get("Host", "")
+        )
+        if normal_host(caller.host) == edge.control:
             return await handler(request)
-        answer = await visits.answer(request)
-        visited(answer.status, 0 if request.method == "HEAD" else answer.content_length or 0)
+        answer = await edge.visits.answer(request)
+        edge.visited(answer.status, 1, 0 if request.method == "HEAD" else answer.content_length or 0)
         return answer
 
     return choose
@@ -170,21 +190,36 @@ def _unix_socket(path: Path, mode: int) -> socket.socket:
 
 @asynccontextmanager
 async def _listening(app: web.Application, sock: socket.socket, config: Config) -> AsyncIterator[None]:
+    """Serve *app* alone on *sock*."""
+    try:
+        async with _running(app, config) as runner:
+            await web.SockSite(runner, sock, backlog=config.listen.backlog).start()
+            yield
+    finally:
+        sock.close()
+
+
+@asynccontextmanager
+async def _running(app: web.Application, config: Config) -> AsyncIterator[web.AppRunner]:
     runner = web.AppRunner(
         app,
-        access_log=None,
         handle_signals=False,
         shutdown_timeout=STOP_S,
         keepalive_timeout=config.serving.keepalive_timeout_s,  # for a request's head too: aiohttp knows no other
-        auto_decompress=False,  # or what a Content-Length announces would bound nothing
+        **PROTOCOL,
     )
     await runner.setup()
     try:
-        await web.SockSite(runner, sock, backlog=config.listen.backlog).start()
-        yield
+        yield runner
     finally:
         await runner.cleanup()
-        sock.close()
+
+
+def runner_server(runner: web.AppRunner) -> web.Server:
+    """The server behind *runner*, which has been set up."""
+    if runner.server is None:
+        raise RuntimeError("the runner was not set up")
+    return runner.server
 
 
 class Fields(logging.Formatter):

@@ -8,7 +8,8 @@ paths in a table are resolved by the registry before ``open`` (fields typed ``pa
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 from scalemesh.values import (
     Blob,
@@ -139,6 +140,14 @@ class Staging(Protocol):
 
 class Store(BlobStore, Staging, Protocol):
     """What a plug-in of the point ``store`` is: both, over the same place, so that adopting copies nothing."""
+
+
+@runtime_checkable
+class LocalFiles(Protocol):
+    """What a store is besides, if its blobs lie on this machine: then visits read them without its help."""
+
+    def path(self, sha256: Digest) -> Path:
+        """Where the blob lies, if it is there. The file never changes; it may go away."""
 
 
 class LogBus(Checks, Protocol):

@@ -12,16 +12,20 @@ from typing import Final
 
 from builder.frameworks import immutable_patterns
 from scalemesh import registry
-from scalemesh.config import MIB, Config, Hosts, Serving
+from scalemesh.config import MIB, Config, Hosts
 from scalemesh.daemon import Daemon, bound_socket, only_daemon, until_signal
 from scalemesh.db.database import Database, open_database
 from scalemesh.edge.cache import BlobCache, Sites
+from scalemesh.edge.front import Patience
+from scalemesh.edge.listening import Edge
+from scalemesh.edge.quick import Quick
 from scalemesh.edge.visit import Visits
 from scalemesh.errors import ConfigError, ScaleMeshError
-from scalemesh.ports import BlobStore, Checks, Executor, Finding, LogBus, LogStore, Store
+from scalemesh.ports import BlobStore, Checks, Executor, Finding, LocalFiles, LogBus, LogStore, Store
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.caches import Caches
+from scalemesh.services.callers import Callers
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.endings import Endings
 from scalemesh.services.ledger import Ledger
@@ -86,6 +90,9 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
         database = await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
         plugins = await opened.enter_async_context(open_plugins(config))
         await prove(plugins)
+        for finding in of_proxies(config.hosts):
+            if finding.fix:
+                log.warning("hosts: %s", finding.what, extra={"fix": finding.fix})
         metrics = Metrics()
         services = assemble(config, database, plugins, public.getsockname()[1], counted=metrics.log_lines)
         yield Daemon(
@@ -95,8 +102,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             control=make_control_app(services, plugins.all(), metrics, trusted=False),
             admin=make_control_app(services, plugins.all(), metrics, trusted=True),
             builds=make_builds_app(services.builds),
-            visits=visits(config.serving, services.routes, plugins.store),
-            visited=metrics.visit,
+            edge=make_edge(config, services.routes, plugins.store, services.callers, metrics.visits),
             background=[
                 services.publisher.serve,
                 services.scheduler.serve,
@@ -105,11 +111,28 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
         )
 
 
-def visits(serving: Serving, routes: RouteTable, store: BlobStore) -> Visits:
-    """The site hosts, with their share of the memory."""
-    blobs = BlobCache(store, capacity_bytes=serving.cache_mib * MIB, small_bytes=serving.cached_file_kib * 1024)
-    return Visits(
-        routes, store, blobs=blobs, sites=Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB), now=utc_now
+def make_edge(
+    config: Config, routes: RouteTable, store: BlobStore, callers: Callers, visited: Callable[[int, int, int], None]
+) -> Edge:
+    """The site hosts, with their memory: half of it for answers, half for the bytes that they are made of."""
+    serving, limits = config.serving, config.edge
+    half = serving.cache_mib * MIB // 2
+    blobs = BlobCache(store, capacity_bytes=half, small_bytes=serving.cached_file_kib * 1024)
+    sites = Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB)
+    file_of = store.path if isinstance(store, LocalFiles) else None
+    return Edge(
+        visits=Visits(routes, store, blobs=blobs, sites=sites, callers=callers, now=utc_now),
+        quick=Quick(routes, sites, blobs, file_of=file_of, capacity_bytes=half, now=utc_now),
+        callers=callers,
+        control=config.hosts.control,
+        patience=Patience(
+            idle_s=serving.keepalive_timeout_s,
+            head_s=limits.head_timeout_s,
+            stall_s=limits.stall_timeout_s,
+            connections=limits.connections,
+            connections_per_address=limits.connections_per_address,
+        ),
+        visited=visited,
     )
 
 
@@ -119,6 +142,7 @@ class Services:
 
     accounts: Accounts
     builds: BuildCalls
+    callers: Callers
     deployer: Deployer
     ledger: Ledger
     links: Links
@@ -166,6 +190,7 @@ def assemble(
             database, stored, logs, publisher, projects, tokens, caches,
             builds=builds, git=config.git, site_url=links.permalink, now=now,
         ),
+        callers=Callers(config.hosts.trusted_proxies, config.hosts.public_url),
         deployer=Deployer(
             ledger, plugins.executor, endings, logs, caches,
             builds=builds, memory_bytes=memory_bytes, base=base, wake=scheduler.wake, now=now,
@@ -195,10 +220,21 @@ async def serve(config: Config, ready: Callable[[Daemon], None] = lambda _daemon
 
 
 async def check(config: Config) -> list[tuple[str, Finding]]:
-    """Open everything and prove each plug-in; (plug point, finding) for each thing looked at."""
+    """Open everything and prove each plug-in; (plug point or table of the config, finding) for each thing looked at."""
     async with AsyncExitStack() as opened:
         await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
-        return await findings((await opened.enter_async_context(open_plugins(config))).all())
+        found = await findings((await opened.enter_async_context(open_plugins(config))).all())
+        return [*(("hosts", finding) for finding in of_proxies(config.hosts)), *found]
+
+
+def of_proxies(hosts: Hosts) -> list[Finding]:
+    """Which proxies are believed, where there seem to be any."""
+    if hosts.trusted_proxies:
+        return [Finding(ok=True, what=f"trusted proxies: {', '.join(hosts.trusted_proxies)}")]
+    if hosts.public_url is None:
+        return []
+    what = "public_url names a proxy, and none is trusted: all its visitors share one count of tries to sign in"
+    return [Finding(ok=True, what=what, fix="set trusted_proxies to the address that it comes from")]
 
 
 async def prove(plugins: Plugins) -> None:

@@ -1,11 +1,10 @@
-"""What all connections of one listening socket share: the time, what is known of heads, the ways to an answer, the limits."""
+"""What all connections of one listening socket share: time, heads that are known, the ways to an answer, limits."""
 
 import asyncio
-import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import Final, Protocol
 
@@ -15,8 +14,11 @@ from scalemesh.edge.heads import Head, Heads, read_head
 from scalemesh.edge.inner import Inner, Owner
 from scalemesh.edge.quick import Quick, Tally
 from scalemesh.edge.wire import http_now, request_ids
+from scalemesh.services.callers import Callers
+from scalemesh.services.hosts import normal_host
 
 TICK_S: Final = 0.25
+MOST_PROXIES: Final = 16  #: whose heads are remembered, each apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,35 +59,40 @@ class Closable(Protocol):
 class Front:
     def __init__(
         self,
-        server: web.Server[web.BaseRequest],
+        server: web.Server,
         quick: Quick,
         *,
         control: str,
         patience: Patience,
-        trusts: Callable[[str], bool],
-        trusted_host: Callable[[str, Mapping[str, list[str]]], str],
+        callers: Callers,
         visited: Callable[[int, int, int], None],
         options: Mapping[str, object],
     ) -> None:
         """*server* answers what is handed over, with *options* for its protocol.
 
-        *trusted_host* tells the host of a request of a trusted proxy from its Host and its other fields.
+        *visited* is told of answers: status, how many, bytes of their bodies.
         """
         self.loop = asyncio.get_running_loop()
         self.quick, self.patience = quick, patience
         self._server, self._control, self._options = server, control, options
-        self._trusts, self._trusted_host, self._visited = trusts, trusted_host, visited
-        self._heads, self._trusted_heads = Heads(), Heads(self._read_trusted)
+        self._callers, self._visited = callers, visited
+        self._heads = Heads()
+        self._heads_of_proxies: dict[str, Heads] = {}
         self._tally = Tally()
         self._ids = request_ids()
         self._date = b""
         self._open: set[Closable] = set()
+        self._last_left: asyncio.Future[None] | None = None  #: once we close: done when nobody is left
         self._by_address: Counter[str] = Counter()
         self.clock = Clock(self.loop, self._tick)
 
     def heads_for(self, peer: str) -> Heads:
         """The memory of heads for connections from *peer*: what a trusted proxy says of hosts is believed."""
-        return self._trusted_heads if self._trusts(peer) else self._heads
+        if not self._callers.trusts(peer):
+            return self._heads
+        if len(self._heads_of_proxies) >= MOST_PROXIES:
+            self._heads_of_proxies.clear()
+        return self._heads_of_proxies.setdefault(peer, Heads(partial(self._read_of_proxy, peer)))
 
     def is_site(self, host: str) -> bool:
         return host != self._control
@@ -115,6 +122,8 @@ class Front:
 
     def release(self, connection: Closable, peer: str) -> None:
         self._open.discard(connection)
+        if self._last_left is not None and not self._open and not self._last_left.done():
+            self._last_left.set_result(None)
         if self._is_counted(peer):
             self._by_address[peer] -= 1
             if self._by_address[peer] <= 0:
@@ -124,41 +133,24 @@ class Front:
         """Close connections as they come to rest; after *timeout_s* all of them."""
         for connection in list(self._open):
             connection.close_soon()
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self._open:
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            for connection in list(self._open):
-                connection.abort()
+        if self._open:
+            self._last_left = self.loop.create_future()
+            await asyncio.wait([self._last_left], timeout=timeout_s)
+        for connection in list(self._open):
+            connection.abort()
         self.clock.stop()
         self._tally.drain(self._visited)
 
     def _is_counted(self, peer: str) -> bool:
-        return bool(peer) and not self._trusts(peer) and not ip_address(peer).is_loopback
+        return bool(peer) and not self._callers.trusts(peer) and not ip_address(peer).is_loopback
 
-    def _read_trusted(self, data: bytes) -> Head | None:
+    def _read_of_proxy(self, peer: str, data: bytes) -> Head | None:
         head = read_head(data)
         if head is not None:
-            fields: dict[str, list[str]] = {}
-            for name, value in head.pairs():
-                fields.setdefault(name, []).append(value)
-            head.host = self._trusted_host(head.host, fields)
+            caller = self._callers.of(peer, head.lines, scheme="http", host=head.host)
+            head.host = normal_host(caller.host) or ""
         return head
 
     def _tick(self) -> None:
         self._date = f"Date: {http_now()}\r\nX-Request-Id: ".encode()
         self._tally.drain(self._visited)
-
-
-@asynccontextmanager
-async def listening(front: Front, sock: socket.socket, backlog: int, stop_s: float) -> AsyncIterator[None]:
-    """Let visitors in by *sock*; at the end let those finish who are being answered."""
-    from scalemesh.edge.protocol import Connection  # noqa: PLC0415
-
-    server = await front.loop.create_server(lambda: Connection(front), sock=sock, backlog=backlog)
-    try:
-        yield
-    finally:
-        server.close()
-        await front.close(stop_s)

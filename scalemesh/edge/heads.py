@@ -1,8 +1,8 @@
 """Reads the head of a request as raw bytes, strictly: what is not wholly plain is not for this reader to judge.
 
-A ``Head`` is everything behind the request line: on one connection the same bytes come again and again, so they are read
-once and remembered. The grammar is a part of what aiohttp's parser takes (RFC 9112): whatever differs between two readers of
-HTTP (folded lines, bare line feeds, bodies of unsure length) is left to the one that answers it.
+A ``Head`` is everything behind the request line: on one connection the same bytes come again and again, so they are
+read once and remembered. The grammar is a part of what aiohttp's parser takes (RFC 9112): what two readers of HTTP might
+take differently (folded lines, bare line feeds, bodies of unsure length) is left to aiohttp alone.
 """
 
 import re
@@ -44,7 +44,14 @@ class Head:
         self.if_none_match = named.get(b"if-none-match")
         self.closes = named.get(b"connection", b"").lower() == b"close"
         self.body_bytes = int(named.get(b"content-length", b"0"))
-        self.is_plain = not self.body_bytes and not any(name in named for name in _ASKING)  #: may be answered from memory
+        self.is_plain = not self.body_bytes and not any(
+            name in named for name in _ASKING
+        )  #: may be answered from memory
+
+    def lines(self, name: str, default: list[str]) -> list[str]:
+        """The lines of a field, as a multidict's ``getall`` gives them."""
+        key = name.lower()
+        return [value for found, value in self.pairs() if found == key] or default
 
     def pairs(self) -> list[tuple[str, str]]:
         """All fields as text, the way that aiohttp reads them."""

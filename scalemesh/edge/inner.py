@@ -13,12 +13,12 @@ class Owner(Protocol):
     def answered(self, *, keeps: bool) -> None: ...
 
 
-class Inner(web.RequestHandler[web.BaseRequest]):
+class Inner(web.RequestHandler):
     """Answers what its owner hands over. Counts requests, so that the owner knows whether one is under way."""
 
     __slots__ = ("_open", "_owner")
 
-    def __init__(self, server: web.Server[web.BaseRequest], owner: Owner, **options: object) -> None:
+    def __init__(self, server: web.Server, owner: Owner, **options: object) -> None:
         super().__init__(server, keepalive_timeout=NEVER_S, **options)  # type: ignore[arg-type]
         self._owner = owner
         self._open = 0

@@ -1,8 +1,8 @@
 """One connection of a visitor: plain requests are answered at once, all others go whole and unread to aiohttp.
 
-This object stays the connection's owner. A request for aiohttp is handed to its protocol, and the next one waits until that
-answer is written; then the connection is back on the quick way. Only what cannot be counted (an upgrade, a chunked body,
-what is badly written) gives the connection away for good.
+This object stays the connection's owner. A request for aiohttp is handed to its protocol, and the next one waits until
+that answer is written; then the connection is back on the quick way. Only what cannot be counted (an upgrade, a chunked
+body, what is badly written) gives the connection away for good.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from scalemesh.edge.inner import Inner
 from scalemesh.edge.quick import FilePart, Ready
 from scalemesh.edge.sending import FileSender
 
+SHORTEST_S: Final = 0.3  #: between two looks at one connection
 MAX_WAITING: Final = 256 * 1024  #: bytes behind a request that is being answered; then the socket is read no more
 MAX_PARTIAL: Final = 8192  #: bytes of a head that is not whole yet; then it is aiohttp's to wait for the rest
 END: Final = b"\r\n\r\n"
 _LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!\"$-~]*) HTTP/1\.1")
-_PLAIN: Final = re.compile(rb"/[!\"$-~]*")
 _GET, _VERSION = b"GET /", b" HTTP/1.1"
 BY_US: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CLOSE: Final = b"Connection: close\r\n\r\n"
@@ -28,8 +28,8 @@ CLOSE: Final = b"Connection: close\r\n\r\n"
 
 class Connection(asyncio.Protocol):
     __slots__ = (
-        "_busy", "_for_good", "_front", "_inner", "_last", "_peer", "_rest_bytes", "_sender", "_stalled", "_timer",
-        "_transport", "_waiting",
+        "_begun", "_busy", "_for_good", "_front", "_heads", "_inner", "_is_full", "_last", "_peer", "_rest_bytes",
+        "_sender", "_stalled", "_timer", "_transport", "_waiting",
     )  # fmt: skip
 
     def __init__(self, front: Front) -> None:
@@ -38,12 +38,15 @@ class Connection(asyncio.Protocol):
         self._inner: Inner | None = None
         self._sender: FileSender | None = None
         self._waiting = b""  #: received, not looked at yet
+        self._is_full = False  #: so much waits that the socket is not read
+        self._begun = 0.0  #: when the head began that is not whole yet; 0: there is none
         self._busy = False  #: an answer is under way that is not ours to finish at once
         self._for_good = False  #: the connection belongs to aiohttp
         self._rest_bytes = 0  #: of the body that aiohttp reads, still to come
         self._stalled = False  #: the visitor takes nothing more for now
         self._last = front.clock.now  #: when something was last sent or received
         self._peer = ""
+        self._heads = front.heads_for("")
         self._timer: asyncio.TimerHandle | None = None
 
     # asyncio
@@ -55,7 +58,8 @@ class Connection(asyncio.Protocol):
         if not self._front.admit(self, self._peer):
             self._transport.abort()
             return
-        self._timer = self._front.loop.call_later(self._front.idle_s, self._look)
+        self._heads = self._front.heads_for(self._peer)
+        self._look_in(self._front.patience.idle_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._front.release(self, self._peer)
@@ -89,7 +93,7 @@ class Connection(asyncio.Protocol):
         # The plainest case, straight through: one whole GET of a known head, answered from memory.
         if data.startswith(_GET) and data.endswith(END):
             end = data.find(b"\r\n")
-            head = front.heads.get(data[end:])
+            head = self._heads.get(data[end:])
             if head is not None and head.is_plain and data.endswith(_VERSION, 0, end):
                 form = front.quick.form(head, data[4 : end - 9])
                 if form is not None and head.if_none_match is None and not head.closes:
@@ -106,15 +110,17 @@ class Connection(asyncio.Protocol):
         if self._busy and (self._for_good or self._rest_bytes):
             data = self._feed(data)
         self._waiting += data
-        if len(self._waiting) > MAX_WAITING and self._transport is not None:
-            self._transport.pause_reading()
-        elif not self._busy:
+        if not self._busy:
             self._go_on()
+        if len(self._waiting) > MAX_WAITING and self._transport is not None:
+            self._is_full = True
+            self._transport.pause_reading()
 
     def _go_on(self) -> None:
         if self._waiting and not self._busy and not self._stalled:
             data, self._waiting = self._waiting, b""
-            if self._transport is not None:
+            if self._is_full and self._transport is not None:
+                self._is_full = False
                 self._transport.resume_reading()
             self._take(data)
 
@@ -133,7 +139,8 @@ class Connection(asyncio.Protocol):
             return self._take_partial(data)
         end = data.find(b"\r\n")
         line = _LINE.fullmatch(data, 0, end)
-        head = self._front.head(data[end:stop], self._peer) if line is not None else None
+        self._begun = 0.0
+        head = self._head(data[end:stop]) if line is not None else None
         if line is None or head is None:
             return self._hand_over_for_good(data)
         method, target = line[1].decode(), line[2]
@@ -141,10 +148,17 @@ class Connection(asyncio.Protocol):
             return data[stop:]
         return self._hand_over(data, stop + head.body_bytes)
 
+    def _head(self, data: bytes) -> Head | None:
+        head = self._heads.get(data)
+        return head if head is not None else self._heads.learn(data)
+
     def _take_partial(self, data: bytes) -> bytes:
         if len(data) > MAX_PARTIAL:
             return self._hand_over_for_good(data)
         self._waiting = data
+        if not self._begun:
+            self._begun = self._front.clock.now
+            self._look_in(self._front.patience.head_s)
         return b""
 
     def _answer(self, method: str, head: Head, target: bytes) -> bool:
@@ -224,37 +238,54 @@ class Connection(asyncio.Protocol):
         self._inner.data_received(part)
         return data[len(part) :]
 
-    def answered(self) -> None:
-        """aiohttp has written an answer. One that came before its request was whole: the connection is aiohttp's."""
+    def answered(self, *, keeps: bool) -> None:
+        """Aiohttp has written an answer. Where it came before its request was whole, the connection is aiohttp's."""
         self._last = self._front.clock.now
-        if self._rest_bytes:
+        if self._rest_bytes and not self._for_good:
             self._for_good = True
-        if not self._for_good:
+        if keeps and not self._for_good:
             self._busy = False
             self._front.loop.call_soon(self._go_on)
 
+    # The end
+
+    def close_soon(self) -> None:
+        """Close, at once where nothing is under way."""
+        if self._transport is not None and not self._busy:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
     # Time
+
+    def _look_in(self, wait_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._front.loop.call_later(wait_s, self._look)
 
     def _look(self) -> None:
         """Close a connection on which nothing happens; else look again when that could be."""
-        front, transport = self._front, self._transport
-        if transport is None:
+        if self._transport is None:
             return
-        if self._sender is not None:
-            self._last = max(self._last, self._sender.last_s)
-        limit_s = self._limit_s()
-        idle_s = front.clock.now - self._last
-        if limit_s is not None and idle_s >= limit_s:
-            transport.abort()
-            return
-        wait_s = max(front.idle_s if limit_s is None else limit_s - idle_s, 0.5)
-        self._timer = front.loop.call_later(min(wait_s, front.idle_s), self._look)
+        since, limit_s = self._patience()
+        left_s = limit_s - (self._front.clock.now - since)
+        if left_s <= 0:
+            self._transport.abort()
+        else:
+            self._look_in(max(left_s, SHORTEST_S))
 
-    def _limit_s(self) -> float | None:
-        """How long nothing may happen now; None: aiohttp is at work, which has limits of its own."""
-        front = self._front
-        if self._stalled or self._sender is not None:
-            return front.stall_s
+    def _patience(self) -> tuple[float, float]:
+        """Since when nothing happens, and how long that may be so."""
+        patience = self._front.patience
+        if self._sender is not None:
+            return self._sender.last_s, patience.stall_s
+        if self._stalled:
+            return self._last, patience.stall_s
+        if self._begun:
+            return self._begun, patience.head_s
         if self._inner is not None and self._inner.is_at_work:
-            return None
-        return front.head_s if self._waiting else front.idle_s
+            return self._front.clock.now, patience.idle_s  # a handler has limits of its own
+        return self._last, patience.idle_s

@@ -1,7 +1,7 @@
 """Answers plain visits at once: from prebuilt bytes, or by deciding with what is in memory. Never waits for anything.
 
-What it cannot answer so (a body to read, a manifest or a blob to fetch, another origin) it leaves alone; whoever asked goes
-the long way, ``visit``, which decides by the same function.
+What it cannot answer so (a body to read, a manifest or a blob to fetch, another origin) it leaves alone; whoever asked
+goes the long way, ``visit``, which decides by the same function.
 """
 
 import os

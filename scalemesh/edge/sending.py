@@ -14,8 +14,8 @@ AT_ONCE: Final = 1024 * 1024  #: bytes in one turn of the event loop: others wai
 class FileSender:
     """One answer with a file for a body. The transport's own buffer must be empty, and nobody else may write meanwhile.
 
-    Works on a duplicate of the transport's descriptor, since an event loop watches its own for itself. *ended* is called
-    once: with True if all was sent.
+    Works on a duplicate of the transport's descriptor, since an event loop watches its own for itself. *ended* is
+    called once: with True if all was sent.
     """
 
     def __init__(

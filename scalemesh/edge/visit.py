@@ -19,6 +19,7 @@ from scalemesh.edge.targets import origin_form
 from scalemesh.edge.wire import BODILESS, fresh_headers, http_now, own_headers
 from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
+from scalemesh.services.callers import Callers
 from scalemesh.services.hosts import normal_host
 from scalemesh.services.routing import RouteTable
 from scalemesh.values import Route
@@ -48,6 +49,7 @@ class Visits:
         *,
         blobs: BlobCache | None = None,
         sites: Sites | None = None,
+        callers: Callers | None = None,
         request_id: Callable[[], str] = new_request_id,
         now: Callable[[], datetime] = utc_now,
         stall_s: float = STALL_S,
@@ -55,12 +57,13 @@ class Visits:
         self._routes, self._store = routes, store
         self._blobs = blobs or BlobCache(store)
         self._sites = sites or Sites(store)
+        self._callers = callers or Callers()
         self._request_id, self._now, self._stall_s = request_id, now, stall_s
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*, whatever it is; raises only when the connection is lost."""
-        visit, host = read_request(request)
-        route = self._routes.find(host) if host else None
+        visit = read_request(request, self._callers)
+        route = self._routes.find(visit.host) if visit.host else None
         reply = _Reply(request, self._request_id(), self._stall_s)
         try:
             decided = await self._decide(visit, route)
@@ -100,15 +103,13 @@ class Visits:
         return reply.whole(answer, data[body.start : body.stop])
 
 
-def read_request(request: web.BaseRequest) -> tuple[Visit, str]:
-    """What *request* asks for, and of which host (empty: of none that could be ours).
-
-    An absolute target outweighs Host (RFC 9112, 3.2.2); of two hosts neither counts.
-    """
+def read_request(request: web.BaseRequest, callers: Callers) -> Visit:
+    """What *request* asks for. An absolute target outweighs Host (RFC 9112, 3.2.2); of two hosts neither counts."""
     target, authority = origin_form(request.raw_path)
-    hosts = request.headers.getall("Host", []) if authority is None else [authority]
-    host = (normal_host(hosts[0]) if len(hosts) == 1 else None) or ""
-    return make_visit(request.method, target, host, list(request.headers.items())), host
+    lines = request.headers.getall
+    hosts = lines("Host", []) if authority is None else [authority]
+    caller = callers.of(request.remote or "", lines, scheme=request.scheme, host=hosts[0] if len(hosts) == 1 else "")
+    return make_visit(request.method, target, normal_host(caller.host) or "", list(request.headers.items()))
 
 
 def make_visit(method: str, target: str, host: str, pairs: Sequence[tuple[str, str]]) -> Visit:

@@ -12,6 +12,7 @@ from aiohttp import web
 from scalemesh.ports import Checks
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.builds import BuildCalls
+from scalemesh.services.callers import Callers
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.links import Links
 from scalemesh.services.log_pipeline import LogPipeline
@@ -59,6 +60,8 @@ class Services(Protocol):
     @property
     def builds(self) -> BuildCalls: ...
     @property
+    def callers(self) -> Callers: ...
+    @property
     def deployer(self) -> Deployer: ...
     @property
     def links(self) -> Links: ...
@@ -81,7 +84,7 @@ def make_control_app(
 
     *trusted* is for the admin socket: whoever reaches it is the owner; no browser does, so it has no pages.
     """
-    gate = Gate(services.accounts, services.links, trusted=trusted)
+    gate = Gate(services.accounts, services.links, services.callers, trusted=trusted)
     followers = Followers(services.logs, services.deployer)
     app = _bare_app()
     if not trusted:
@@ -115,8 +118,8 @@ def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool)
         VariableRoutes(projects).table(),
         DeploymentRoutes(deployer, projects, releases, views).table(),
         UploadRoutes(services.uploads, deployer).table(),
-        LogRoutes(logs, deployer, followers, views).table(),
-        LiveRoutes(deployer, followers, views).table(),
+        LogRoutes(logs, deployer, followers, views, gate).table(),
+        LiveRoutes(deployer, followers, views, gate).table(),
     ]
 
 

@@ -1,6 +1,5 @@
 """Who asks: an API token, a session's cookie, or whoever the admin socket let in; and whether the browser may."""
 
-from ipaddress import ip_address, ip_network
 from typing import Final
 
 from aiohttp import web
@@ -8,8 +7,10 @@ from aiohttp.typedefs import Handler
 
 from scalemesh.errors import ForbiddenError, UnauthorizedError
 from scalemesh.services.accounts import Accounts
+from scalemesh.services.callers import Caller, Callers
 from scalemesh.services.links import Links
 from scalemesh.values import Secret, User
+from scalemesh.web.cookies import SessionCookie
 
 USER: Final = web.RequestKey("user", User)
 SESSION: Final = web.RequestKey("session", str)
@@ -23,9 +24,8 @@ class Gate:
     *trusted* is for the admin socket alone: whoever reaches it is the owner.
     """
 
-    def __init__(self, accounts: Accounts, links: Links, *, trusted: bool = False) -> None:
-        self._accounts, self._links, self._trusted = accounts, links, trusted
-        self.cookie = "__Host-scalemesh" if links.is_secure else "scalemesh"
+    def __init__(self, accounts: Accounts, links: Links, callers: Callers, *, trusted: bool = False) -> None:
+        self._accounts, self._links, self._callers, self._trusted = accounts, links, callers, trusted
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -39,28 +39,38 @@ class Gate:
                 raise _nobody()
         return await handler(request)
 
-    def begin(self, response: web.StreamResponse, session: Secret) -> None:
-        """Give the browser its session."""
-        response.set_cookie(
-            self.cookie,
-            str(session),
-            max_age=int(self._accounts.session_lifetime.total_seconds()),
-            path="/",
-            secure=self._links.is_secure,
-            httponly=True,
-            samesite="Lax",
+    def caller_of(self, request: web.Request) -> Caller:
+        """Whoever asks, as the connection or a believed proxy tells."""
+        headers = request.headers
+        return self._callers.of(
+            request.remote or "", headers.getall, scheme=request.scheme, host=headers.get("Host", "")
         )
 
-    def end(self, response: web.StreamResponse) -> None:
+    def begin(self, request: web.Request, response: web.StreamResponse, session: Secret) -> None:
+        """Give the browser its session."""
+        lifetime_s = int(self._accounts.session_lifetime.total_seconds())
+        self._cookie(request).give(response, session, lifetime_s=lifetime_s)
+
+    def end(self, request: web.Request, response: web.StreamResponse) -> None:
         """Take the cookie away again."""
-        response.del_cookie(self.cookie, path="/", secure=self._links.is_secure, httponly=True, samesite="Lax")
+        self._cookie(request).take(response)
+
+    async def still_knows(self, request: web.Request) -> bool:
+        """Whether *request* would be let in now: for an answer that goes on after a sign-out."""
+        try:
+            return await self._who(request) is not None
+        except UnauthorizedError:
+            return False
+
+    def _cookie(self, request: web.Request) -> SessionCookie:
+        return SessionCookie(self.caller_of(request).scheme == "https")
 
     async def _who(self, request: web.Request) -> User | None:
         if self._trusted:
             return await self._accounts.owner()
         if header := request.headers.get("Authorization"):
             return await self._of_token(header)
-        session = request.cookies.get(self.cookie)
+        session = self._cookie(request).read(request.headers.getall("Cookie", []))
         if request.method not in READING or "Upgrade" in request.headers:
             self._check_origin(request, is_known=session is not None)
         user = await self._accounts.of_session(session) if session else None
@@ -81,15 +91,24 @@ class Gate:
         """Cookies come along with whatever any site lets a browser do, and the sites that we serve are neighbours."""
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
         if origin is not None and origin != "null":
-            is_ours = origin == self._links.control.rstrip("/") or _is_same(origin, request)
+            is_ours = self._is_ours(origin, self.caller_of(request))
         else:
             is_ours = site == "same-origin" or (site is None and origin is None and not is_known)
         if not is_ours:
             raise ForbiddenError(
                 "this request does not come from our own pages",
                 why=f"its Origin is {(origin or 'missing')[:200]!r}",
-                fix="programs send a token; behind a proxy, set hosts.public_url",
+                fix="programs send a token; behind a proxy, set hosts.public_url or hosts.trusted_proxies",
             )
+
+    def _is_ours(self, origin: str, caller: Caller) -> bool:
+        """The page came from where this request goes: the control host, or a forwarded port that no config knows.
+
+        Both by the scheme of this very request: a page of ours over plain http may be of anybody on the way.
+        """
+        ours = f"{caller.scheme}://{caller.host}".lower()
+        is_control = self._links.is_secure == (caller.scheme == "https") and origin == self._links.control.rstrip("/")
+        return is_control or origin.lower() == ours
 
 
 def signed_in(request: web.Request) -> User:
@@ -102,20 +121,6 @@ def signed_in(request: web.Request) -> User:
     if user is None:
         raise _nobody()
     return user
-
-
-def caller_of(request: web.Request) -> str:
-    """Whose tries to sign in count together: an address; of IPv6 its /64, which is what one person is given."""
-    try:
-        address = ip_address(request.remote or "")
-    except ValueError:  # a unix socket has none
-        return ""
-    return str(ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
-
-
-def _is_same(origin: str, request: web.Request) -> bool:
-    """The page came from where this request goes: a forwarded port, for example, that no config knows."""
-    return origin.lower() == f"{request.scheme}://{request.host}".lower()
 
 
 def _nobody() -> UnauthorizedError:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Final
+from typing import Final, TypeAlias
 
 from scalemesh.errors import NotFoundError, TooManyError
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.values import DeploymentId, LogBlock
+
+MayStay: TypeAlias = Callable[[], Awaitable[bool]]  #: whether the reader would still be let in
 
 BEAT_S: Final = 15.0
 MAX_FOLLOWERS: Final = 1000
@@ -33,36 +35,43 @@ class Followers:
         if self.count >= MAX_FOLLOWERS:
             raise TooManyError(f"{MAX_FOLLOWERS} readers follow logs already", fix="read it page by page")
 
-    async def follow(self, deployment: DeploymentId, after: int) -> AsyncGenerator[LogBlock | None]:
-        """Blocks as ``LogPipeline.follow`` has them; None after each BEAT_S of silence. Read it under ``aclosing()``.
+    async def follow(self, deployment: DeploymentId, after: int, may_stay: MayStay) -> AsyncGenerator[LogBlock | None]:
+        """Blocks as ``LogPipeline.follow`` has them; None every BEAT_S. Read it under ``aclosing()``.
 
-        Without a block that ``closes``, the end is ours and not the log's: come back with *after*.
+        Without a block that ``closes``, the end is ours and not the log's: come back with *after*. A reader who may
+        not stay (signed out, token deleted) is let go like that, BEAT_S later at the most.
         """
         self.count += 1
         try:
             async with (
                 aclosing(self._logs.follow(deployment, after, self._is_final(deployment))) as blocks,
-                aclosing(self._with_beats(blocks)) as beaten,
+                aclosing(self._with_beats(blocks, may_stay)) as beaten,
             ):
                 async for block in beaten:
                     yield block
         finally:
             self.count -= 1
 
-    async def _with_beats(self, blocks: AsyncGenerator[LogBlock]) -> AsyncGenerator[LogBlock | None]:
+    async def _with_beats(self, blocks: AsyncGenerator[LogBlock], may_stay: MayStay) -> AsyncGenerator[LogBlock | None]:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + BEAT_S
         stopped = asyncio.create_task(self._stopping.wait())
         coming = asyncio.create_task(_next(blocks))
         try:
             while not stopped.done():
-                await asyncio.wait({coming, stopped}, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
-                if not coming.done():
+                rest_s = max(0.0, due - loop.time())
+                await asyncio.wait({coming, stopped}, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
+                if loop.time() >= due:
+                    if not await may_stay():
+                        return
+                    due = loop.time() + BEAT_S
                     yield None
-                    continue
-                block = coming.result()
-                if block is None:
-                    return
-                yield block
-                coming = asyncio.create_task(_next(blocks))
+                if coming.done():
+                    block = coming.result()
+                    if block is None:
+                        return
+                    yield block
+                    coming = asyncio.create_task(_next(blocks))
         finally:
             coming.cancel()
             stopped.cancel()

@@ -3,14 +3,15 @@
 ``/api/v1/deployments/{deployment}/live?after=N`` sends text messages, each JSON: an array of lines
 (``{"number", "at", "step", "stream", "text"}``, numbers without gaps), and at the end of the deployment
 ``{"end": {"state", "url", "reason", "message", "fix"}}`` before it closes with 1000. Any other close code means: come
-back with ``after`` = the last number seen (1001 the daemon stops, 1013 the reader was too slow). One that is deleted
-ends with 1000 and no last word.
+back with ``after`` = the last number seen (1001 the daemon stops, or the reader's session has ended; 1013 the reader
+was too slow). One that is deleted ends with 1000 and no last word.
 """
 
 import asyncio
 import json
 import logging
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from aiohttp import WSCloseCode, web
@@ -19,8 +20,9 @@ from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.services.deployer import Deployer
 from scalemesh.values import DeploymentId
 from scalemesh.web.api.views import Views, log_lines
+from scalemesh.web.auth import Gate
 from scalemesh.web.bodies import query_number
-from scalemesh.web.follow import Followers
+from scalemesh.web.follow import Followers, MayStay
 
 log = logging.getLogger(__name__)
 PING_S: Final = 20.0
@@ -30,8 +32,8 @@ FAR: Final = 1 << 53
 
 
 class LiveRoutes:
-    def __init__(self, deployer: Deployer, followers: Followers, views: Views) -> None:
-        self._deployer, self._followers, self._views = deployer, followers, views
+    def __init__(self, deployer: Deployer, followers: Followers, views: Views, gate: Gate) -> None:
+        self._deployer, self._followers, self._views, self._gate = deployer, followers, views, gate
 
     def table(self) -> list[web.RouteDef]:
         return [web.get("/api/v1/deployments/{deployment}/live", self.follow, allow_head=False)]
@@ -42,7 +44,8 @@ class LiveRoutes:
         self._followers.check_room()
         socket = web.WebSocketResponse(heartbeat=PING_S, max_msg_size=MAX_HEARD_BYTES, timeout=5.0)
         await socket.prepare(request)
-        sending = asyncio.create_task(self._send(socket, deployment.id, after))
+        may_stay = partial(self._gate.still_knows, request)
+        sending = asyncio.create_task(self._send(socket, deployment.id, after, may_stay))
         try:
             async for _ in socket:  # until the reader closes, or we do; pings are answered meanwhile
                 pass
@@ -53,10 +56,12 @@ class LiveRoutes:
             raise error
         return socket
 
-    async def _send(self, socket: web.WebSocketResponse, deployment: DeploymentId, after: int) -> None:
+    async def _send(
+        self, socket: web.WebSocketResponse, deployment: DeploymentId, after: int, may_stay: MayStay
+    ) -> None:
         code, message = WSCloseCode.GOING_AWAY, b"come back with after=N"
         try:
-            async with aclosing(self._followers.follow(deployment, after)) as blocks:
+            async with aclosing(self._followers.follow(deployment, after, may_stay)) as blocks:
                 async for block in blocks:
                     if block is not None and block.lines:
                         await self._put(socket, log_lines(block.lines))

@@ -24,8 +24,9 @@ class Metrics:
         self._building = Gauge("scalemesh_builds_running", "Builds that run now", registry=self._registry)
         self._queue = Gauge("scalemesh_queue_length", "Deployments that wait for a build", registry=self._registry)
 
-    def visit(self, status: int, body_bytes: int) -> None:
-        self._visits.labels(str(status)).inc()
+    def visits(self, status: int, count: int, body_bytes: int) -> None:
+        """*count* answers of *status*, and bytes of bodies."""
+        self._visits.labels(str(status)).inc(count)
         self._bytes.inc(body_bytes)
 
     def log_lines(self, count: int) -> None:

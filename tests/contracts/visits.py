@@ -2,18 +2,24 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Sequence
+import socket
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from aiohttp import web
 
 from scalemesh.edge.cache import BlobCache
 from scalemesh.edge.cache import Sites as SiteCache
+from scalemesh.edge.front import Patience
+from scalemesh.edge.listening import Edge, open_edge
+from scalemesh.edge.quick import Quick
 from scalemesh.edge.visit import Visits
 from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore, Finding
+from scalemesh.services.callers import Callers
 from scalemesh.services.manifests import encode, make_manifest
 from scalemesh.services.routing import RouteTable
 from scalemesh.values import Blob, DeploymentId, Digest, HostKind, ProjectId, Route, State
@@ -21,6 +27,7 @@ from scalemesh.values import Blob, DeploymentId, Digest, HostKind, ProjectId, Ro
 ID = DeploymentId("dpl_abcdefghij2345678901")
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PROJECT = ProjectId("prj_a")
+PATIENT = Patience(idle_s=20, head_s=20, stall_s=20, connections=1000, connections_per_address=1000)
 BIG = bytes(range(256)) * 12_000  # 3 MB: streamed, in many chunks
 CHUNK = 64 * 1024
 FILES = {
@@ -157,7 +164,13 @@ def route(store: MemoryStore, host: str, kind: HostKind = HostKind.PRODUCTION) -
 
 @asynccontextmanager
 async def open_site(
-    store: MemoryStore, *, served_from: BlobStore | None = None, stall_s: float = 20.0
+    store: MemoryStore,
+    *,
+    served_from: BlobStore | None = None,
+    stall_s: float = 20.0,
+    quick: bool = True,
+    file_of: Callable[[Digest], Path] | None = None,
+    patience: Patience = PATIENT,
 ) -> AsyncIterator[Site]:
     routes = RouteTable()
     nothing_ready = Route(
@@ -172,19 +185,34 @@ async def open_site(
     mine = [route(store, "shop.localhost"), route(store, "shop-678901.localhost", HostKind.PERMALINK), nothing_ready]
     routes.apply(PROJECT, 1, mine)
     read_from = served_from or store
-    visits = Visits(
-        routes,
-        read_from,
-        blobs=BlobCache(read_from, timeout_s=stall_s),
-        sites=SiteCache(read_from, timeout_s=stall_s),
-        stall_s=stall_s,
-    )
+    blobs, sites = BlobCache(read_from, timeout_s=stall_s), SiteCache(read_from, timeout_s=stall_s)
+    visits = Visits(routes, read_from, blobs=blobs, sites=sites, stall_s=stall_s)
     server = web.Server(visits.answer, access_log=None)
+    sock = socket.create_server(("127.0.0.1", 0))
+    if not quick:
+        async with listening(server, sock):
+            yield Site(store, routes, server, sock.getsockname()[1])
+        return
+    edge = Edge(
+        visits=visits,
+        quick=Quick(routes, sites, blobs, file_of=file_of, capacity_bytes=1 << 20, now=lambda: AT),
+        callers=Callers(),
+        control="localhost",
+        patience=patience,
+        visited=lambda _status, _count, _bytes: None,
+    )
+    async with open_edge(edge, server, sock, backlog=128, stop_s=1, options={"access_log": None}):
+        yield Site(store, routes, server, sock.getsockname()[1])
+    await server.shutdown(1)
+
+
+@asynccontextmanager
+async def listening(server: web.Server, sock: socket.socket) -> AsyncIterator[None]:
+    """aiohttp alone, without the quick way before it."""
     runner = web.ServerRunner(server)
     await runner.setup()
     try:
-        place = web.TCPSite(runner, "127.0.0.1", 0)
-        await place.start()
-        yield Site(store, routes, server, runner.addresses[0][1])
+        await web.SockSite(runner, sock).start()
+        yield
     finally:
         await runner.cleanup()

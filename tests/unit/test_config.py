@@ -95,3 +95,29 @@ def test_a_value_out_of_its_bounds_is_a_mistake(tmp_path: Path, text: str) -> No
 def test_a_public_url_that_is_none_is_told_before_anything_starts(url: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         Hosts(public_url=url)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x", 'must be an address or a network, like "10.0.0.5" or "10.0.0.0/8"'),
+        ("", "must be an address or a network"),
+        ("unix", "must be an address or a network"),
+        ("proxy.example", "must be an address or a network"),
+        ("10.1.2.3/8", "must be an address or a network, like 10.0.0.0/8"),
+        ("127.0.0.1:80", "must be an address or a network"),
+        ("0.0.0.0/0", "must leave somebody out"),
+        ("::/0", "must leave somebody out"),
+        ("::ffff:10.0.0.1", "must be written as IPv4, like 10.0.0.1"),
+    ],
+)
+def test_a_trusted_proxy_that_is_none_is_told_by_its_place(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, f'[hosts]\ntrusted_proxies = ["127.0.0.1", "{text}"]\n'))
+    assert f"hosts: trusted_proxies[1] = '{text}': {told}" in caught.value.what
+
+
+def test_addresses_and_networks_are_trusted_proxies(tmp_path: Path) -> None:
+    entries = ("127.0.0.1", "::1", "10.0.0.0/8", "2001:db8::/32", "192.0.2.0/255.255.255.0")
+    wanted = ", ".join(f'"{entry}"' for entry in entries)
+    assert load(written(tmp_path, f"[hosts]\ntrusted_proxies = [{wanted}]\n")).hosts.trusted_proxies == entries

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from scalemesh.config import Hosts
 from scalemesh.web.app import make_control_app
 from scalemesh.web.metrics import Metrics
 from tests.contracts.executors import EndsWhenTold
@@ -63,9 +64,9 @@ class ControlHost:
 
 
 @asynccontextmanager
-async def open_control_host(folder: Path) -> AsyncIterator[ControlHost]:
+async def open_control_host(folder: Path, hosts: Hosts | None = None) -> AsyncIterator[ControlHost]:
     """Open one below *folder*."""
-    async with begin(folder, EndsWhenTold()) as life:
+    async with begin(folder, EndsWhenTold(), hosts=hosts) as life:
         app = make_control_app(life.services, {}, Metrics(), trusted=False)
         trusted = make_control_app(life.services, {}, Metrics(), trusted=True)
         async with (

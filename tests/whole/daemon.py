@@ -29,6 +29,8 @@ CONFIG: Final = """
 data_dir = "data"
 [listen]
 port = 0
+[hosts]
+{hosts}
 [git]
 allow = ["https", "ssh", "http", "file"]
 file_root = "git"
@@ -48,6 +50,7 @@ class RunningDaemon:
     home: Path
     builds: str = ""
     executor: str = ""
+    hosts: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     prefix: Sequence[str] = ()  #: words before the daemon's; they must exec it
     netns: str = ""  #: the name of the network namespace that it runs in; empty: ours
@@ -86,7 +89,7 @@ class RunningDaemon:
     def launch(self, **environ: str) -> None:
         """Start it and do not wait: for one that may never listen."""
         (self.home / "git").mkdir(parents=True, exist_ok=True)
-        self.config.write_text(CONFIG.format(builds=self.builds, executor=self.executor))
+        self.config.write_text(CONFIG.format(builds=self.builds, executor=self.executor, hosts=self.hosts))
         self._let_go()
         inside = ("nsenter", f"--net=/run/netns/{self.netns}") if self.netns else ()
         with (self.home / "daemon.log").open("ab") as log:
@@ -283,10 +286,16 @@ class RunningDaemon:
 
 @asynccontextmanager
 async def running_daemon(
-    home: Path, *, builds: str = "", executor: str = "", prefix: Sequence[str] = (), netns: str = ""
+    home: Path,
+    *,
+    builds: str = "",
+    executor: str = "",
+    hosts: str = "",
+    prefix: Sequence[str] = (),
+    netns: str = "",
 ) -> AsyncIterator[RunningDaemon]:
     """Start one; at the end it is stopped, and its builds with it."""
-    daemon = RunningDaemon(home, builds=builds, executor=executor, prefix=prefix, netns=netns)
+    daemon = RunningDaemon(home, builds=builds, executor=executor, hosts=hosts, prefix=prefix, netns=netns)
     try:
         await daemon.start()
         yield daemon

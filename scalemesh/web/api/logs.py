@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from scalemesh.errors import InvalidError
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.web.api.views import Json, Views, log_lines
+from scalemesh.web.auth import Gate
 from scalemesh.web.bodies import query_number
 from scalemesh.web.follow import Followers
 
@@ -24,8 +26,9 @@ STALL_S: Final = 60.0  #: a reader who takes nothing for so long is let go; and 
 
 
 class LogRoutes:
-    def __init__(self, logs: LogPipeline, deployer: Deployer, followers: Followers, views: Views) -> None:
+    def __init__(self, logs: LogPipeline, deployer: Deployer, followers: Followers, views: Views, gate: Gate) -> None:
         self._logs, self._deployer, self._followers, self._views = logs, deployer, followers, views
+        self._gate = gate
 
     def table(self) -> list[web.RouteDef]:
         one = "/api/v1/deployments/{deployment}/logs"
@@ -58,7 +61,8 @@ class LogRoutes:
         self._followers.check_room()
         response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Accel-Buffering": "no"})
         await response.prepare(request)
-        async with aclosing(self._followers.follow(deployment.id, after)) as blocks:
+        may_stay = partial(self._gate.still_knows, request)
+        async with aclosing(self._followers.follow(deployment.id, after, may_stay)) as blocks:
             async for block in blocks:
                 rows: list[Json] = log_lines(block.lines) if block else []
                 if block is not None and block.closes:

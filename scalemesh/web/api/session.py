@@ -7,7 +7,7 @@ from aiohttp import web
 from scalemesh.errors import ForbiddenError, InvalidError
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.links import Links
-from scalemesh.web.auth import SESSION, Gate, caller_of, signed_in
+from scalemesh.web.auth import SESSION, Gate, signed_in
 from scalemesh.web.bodies import read_as
 
 
@@ -54,9 +54,10 @@ class SessionRoutes:
         if wanted.code is not None:
             session = await self._accounts.enter(wanted.code)
         else:
-            session = await self._accounts.sign_in(wanted.name or "", wanted.password or "", caller=caller_of(request))
+            caller = self._gate.caller_of(request).network
+            session = await self._accounts.sign_in(wanted.name or "", wanted.password or "", caller=caller)
         response = web.Response(status=204)
-        self._gate.begin(response, session)
+        self._gate.begin(request, response, session)
         return response
 
     async def end(self, request: web.Request) -> web.Response:
@@ -66,7 +67,7 @@ class SessionRoutes:
             raise InvalidError("there is no session to end", fix="a token ends by DELETE /api/v1/tokens/<id>")
         await self._accounts.sign_out(session)
         response = web.Response(status=204)
-        self._gate.end(response)
+        self._gate.end(request, response)
         return response
 
     async def set_password(self, request: web.Request) -> web.Response:
@@ -75,7 +76,7 @@ class SessionRoutes:
         await self._accounts.set_password(user.id, wanted.password)
         response = web.Response(status=204)
         if request.get(SESSION) is not None:
-            self._gate.begin(response, await self._accounts.begin_session(user.id))
+            self._gate.begin(request, response, await self._accounts.begin_session(user.id))
         return response
 
     async def welcome(self, request: web.Request) -> web.Response:

@@ -38,7 +38,7 @@ class AccountPages:
         except InvalidError as error:
             return await self._page(request, status=error.status, form=form.failing("password", error))
         response = see("/account?did=password")
-        self._gate.begin(response, await self._accounts.begin_session(user.id))
+        self._gate.begin(request, response, await self._accounts.begin_session(user.id))
         return response
 
     async def new_token(self, request: web.Request) -> web.Response:

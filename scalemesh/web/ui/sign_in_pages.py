@@ -8,7 +8,7 @@ from aiohttp import web
 from scalemesh.errors import GoneError, ScaleMeshError, TooManyError, UnauthorizedError
 from scalemesh.services.accounts import MAX_PASSWORD, MIN_PASSWORD, Accounts
 from scalemesh.values import Secret
-from scalemesh.web.auth import SESSION, USER, Gate, caller_of, signed_in
+from scalemesh.web.auth import SESSION, USER, Gate, signed_in
 from scalemesh.web.ui.forms import Form, read_form
 from scalemesh.web.ui.render import Renderer
 
@@ -40,17 +40,18 @@ class SignInPages:
         form = await read_form(request)
         target = _target(form.raw("next"))
         try:
-            token = await self._accounts.sign_in(form.text("name"), form.raw("password"), caller=caller_of(request))
+            caller = self._gate.caller_of(request).network
+            token = await self._accounts.sign_in(form.text("name"), form.raw("password"), caller=caller)
         except (UnauthorizedError, TooManyError) as error:
             failed = form.failing("password", error)
             return self._renderer.page(request, "sign_in.html", {"form": failed, "target": target}, status=error.status)
-        return self._begun(target, token)
+        return self._begun(request, target, token)
 
     async def sign_out(self, request: web.Request) -> web.StreamResponse:
         if session := request.get(SESSION):
             await self._accounts.sign_out(session)
         response = see("/sign-in")
-        self._gate.end(response)
+        self._gate.end(request, response)
         return response
 
     async def show_welcome(self, request: web.Request) -> web.StreamResponse:
@@ -65,7 +66,7 @@ class SignInPages:
             token = await self._accounts.enter(request.match_info["code"])
         except GoneError as error:
             return self._renderer.page(request, "welcome.html", {"is_welcome": False}, status=error.status)
-        return self._begun("/welcome/password", token)
+        return self._begun(request, "/welcome/password", token)
 
     async def show_password(self, request: web.Request) -> web.StreamResponse:
         user = signed_in(request)
@@ -77,11 +78,11 @@ class SignInPages:
             await self._accounts.set_password(user.id, form.raw("password"))
         except ScaleMeshError as error:
             return self._show_password(request, user.name, form.failing("password", error))
-        return self._begun("/", await self._accounts.begin_session(user.id))
+        return self._begun(request, "/", await self._accounts.begin_session(user.id))
 
-    def _begun(self, target: str, session: Secret) -> web.Response:
+    def _begun(self, request: web.Request, target: str, session: Secret) -> web.Response:
         response = see(target)
-        self._gate.begin(response, session)
+        self._gate.begin(request, response, session)
         return response
 
     def _show_password(self, request: web.Request, name: str, form: Form) -> web.Response:
