@@ -1,7 +1,7 @@
 """Reads the head of a request as raw bytes, strictly: what is not wholly plain is not for this reader to judge.
 
 A ``Head`` is everything behind the request line: on one connection the same bytes come again and again, so they are
-read once and remembered. The grammar is a part of what aiohttp's parser takes (RFC 9112): what two readers of HTTP might
+read once and remembered. The grammar is a part of what aiohttp's parser takes (RFC 9112): what two readers might
 take differently (folded lines, bare line feeds, bodies of unsure length) is left to aiohttp alone.
 """
 
@@ -34,7 +34,16 @@ _ASKING: Final = (b"range", b"if-modified-since", b"if-range", b"if-match", b"if
 class Head:
     """What the fields of one request say, as far as we need to know."""
 
-    __slots__ = ("accept_encoding", "body_bytes", "closes", "fields", "host", "if_none_match", "is_plain")
+    __slots__ = (
+        "accept_encoding",
+        "body_bytes",
+        "closes",
+        "fields",
+        "host",
+        "if_none_match",
+        "is_plain",
+        "is_plainest",
+    )
 
     def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
         named = dict(reversed(fields))  # the first of each
@@ -44,9 +53,9 @@ class Head:
         self.if_none_match = named.get(b"if-none-match")
         self.closes = named.get(b"connection", b"").lower() == b"close"
         self.body_bytes = int(named.get(b"content-length", b"0"))
-        self.is_plain = not self.body_bytes and not any(
-            name in named for name in _ASKING
-        )  #: may be answered from memory
+        self.is_plain = not self.body_bytes and not any(name in named for name in _ASKING)
+        #: What a browser sends for a page that it has not seen: nothing but the target decides the answer.
+        self.is_plainest = self.is_plain and self.if_none_match is None and not self.closes
 
     def lines(self, name: str, default: list[str]) -> list[str]:
         """The lines of a field, as a multidict's ``getall`` gives them."""

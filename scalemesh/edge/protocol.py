@@ -17,6 +17,7 @@ from scalemesh.edge.quick import FilePart, Ready
 from scalemesh.edge.sending import FileSender
 
 SHORTEST_S: Final = 0.3  #: between two looks at one connection
+JOINED: Final = 16 * 1024  #: bytes of a body up to which copying is cheaper than a list of buffers
 MAX_WAITING: Final = 256 * 1024  #: bytes behind a request that is being answered; then the socket is read no more
 MAX_PARTIAL: Final = 8192  #: bytes of a head that is not whole yet; then it is aiohttp's to wait for the rest
 END: Final = b"\r\n\r\n"
@@ -94,13 +95,14 @@ class Connection(asyncio.Protocol):
         if data.startswith(_GET) and data.endswith(END):
             end = data.find(b"\r\n")
             head = self._heads.get(data[end:])
-            if head is not None and head.is_plain and data.endswith(_VERSION, 0, end):
+            if head is not None and head.is_plainest and data.endswith(_VERSION, 0, end):
                 form = front.quick.form(head, data[4 : end - 9])
-                if form is not None and head.if_none_match is None and not head.closes:
-                    front.count(form.status, len(form.body))
-                    write = self._transport.write if self._transport is not None else None
-                    if write is not None:
-                        write(form.head + front.fresh() + form.body)
+                if form is not None and self._transport is not None:
+                    front.count(form.status, form.body_bytes)
+                    if form.body_bytes > JOINED:
+                        self._transport.writelines((form.head, front.fresh(), form.body))
+                    else:
+                        self._transport.write(b"".join((form.head, front.fresh(), form.body)))
                     return
         self._take(data)
 

@@ -5,7 +5,7 @@ goes the long way, ``visit``, which decides by the same function.
 """
 
 import os
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -54,13 +54,14 @@ class Ready:
 class Form:
     """A prebuilt answer in one encoding; good as long as its route stands."""
 
-    __slots__ = ("body", "etag", "head", "not_modified", "route", "status")
+    __slots__ = ("body", "body_bytes", "etag", "head", "not_modified", "route", "status")
 
     def __init__(self, route: Route, ready: Ready, etag: bytes, not_modified: bytes) -> None:
         self.route, self.status, self.head, self.etag, self.not_modified = (
             route, ready.status, ready.head, etag, not_modified,
         )  # fmt: skip
         self.body = ready.body if isinstance(ready.body, bytes) else b""
+        self.body_bytes = len(self.body)
 
 
 class Forms:
@@ -98,16 +99,17 @@ class Tally:
     """Answers counted where counting must cost nothing; ``drain`` hands them over."""
 
     def __init__(self) -> None:
-        self.statuses: Counter[int] = Counter()
+        self.statuses = [0] * 600
         self.body_bytes = 0
 
     def drain(self, visited: Callable[[int, int, int], None]) -> None:
         """Tell (status, how many, bytes of bodies) and begin anew."""
-        for status, count in self.statuses.items():
-            visited(status, count, 0)
-        visited(200, 0, self.body_bytes)
-        self.statuses.clear()
-        self.body_bytes = 0
+        if not any(self.statuses):
+            return
+        for status, count in enumerate(self.statuses):
+            if count:
+                visited(status, count, self.body_bytes)
+                self.statuses[status] = self.body_bytes = 0
 
 
 class Quick:
