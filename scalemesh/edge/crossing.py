@@ -7,7 +7,7 @@ import aiohttp
 from aiohttp import web
 
 from scalemesh.config import MIB, Proxying
-from scalemesh.edge.carried import to_visitor
+from scalemesh.edge.carried import as_text, to_visitor
 from scalemesh.edge.errand import Errand
 from scalemesh.edge.patience import Patience
 from scalemesh.edge.refusals import Garbled, TooLongAnswer, reason
@@ -87,7 +87,7 @@ class Crossing:
                 raise TooLongAnswer(f"{answer.content_length} bytes are announced")
             reply = web.StreamResponse(
                 status=answer.status,
-                reason=answer.reason or "",
+                reason=as_text(answer.reason or ""),
                 headers=to_visitor(answer.headers, errand.passage, errand.own),
             )
             self._has_begun = True

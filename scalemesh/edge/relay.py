@@ -53,7 +53,7 @@ def wants_socket(request: web.BaseRequest) -> bool:
     """Whether *request* is a whole and right handshake; any other is passed on as a plain request."""
     if request.method != "GET" or "upgrade" not in request.headers.get("Connection", "").lower():
         return False
-    return bool(web.WebSocketResponse().can_prepare(request))
+    return bool(web.WebSocketResponse(protocols=_offered(request)).can_prepare(request))
 
 
 async def connect(session: aiohttp.ClientSession, errand: Errand, settings: Proxying) -> OriginSocket:
@@ -63,16 +63,15 @@ async def connect(session: aiohttp.ClientSession, errand: Errand, settings: Prox
         Declined: the origin answers otherwise.
         aiohttp.ClientError: no answer, or none that is right.
     """
-    offered = ",".join(errand.request.headers.getall("Sec-WebSocket-Protocol", ()))
     opened = await session.ws_connect(
         errand.url,
         headers=errand.headers,
-        protocols=[name.strip() for name in offered.split(",") if name.strip()],
+        protocols=_offered(errand.request),
         timeout=ClientWSTimeout(ws_close=CLOSE_S),
         autoclose=False,
         autoping=False,
         heartbeat=settings.idle_timeout_s,
-        max_msg_size=settings.websocket_message_mib * MIB,
+        max_msg_size=_first_too_long(settings),
         decode_text=False,
     )
     return cast("OriginSocket", opened)  # the session's ws_response_class
@@ -87,7 +86,7 @@ async def relay(origin: OriginSocket, errand: Errand, settings: Proxying) -> web
         autoping=False,
         heartbeat=settings.idle_timeout_s,
         compress=False,  # each side's own matter; a bomb in a small message is none then
-        max_msg_size=settings.websocket_message_mib * MIB,
+        max_msg_size=_first_too_long(settings),
         decode_text=False,
     )
     try:
@@ -101,6 +100,17 @@ async def relay(origin: OriginSocket, errand: Errand, settings: Proxying) -> web
     finally:
         await origin.close()  # nothing, where it is closed
     return visitor
+
+
+def _offered(request: web.BaseRequest) -> list[str]:
+    """The visitor's subprotocols, the liked ones first."""
+    names = ",".join(request.headers.getall("Sec-WebSocket-Protocol", ())).split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
+def _first_too_long(settings: Proxying) -> int:
+    """What aiohttp takes as its limit is the first size that is too much."""
+    return settings.websocket_message_mib * MIB + 1
 
 
 async def _until_one_ends(origin: Socket, visitor: Socket) -> End:

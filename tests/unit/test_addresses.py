@@ -1,5 +1,6 @@
 """Which addresses rules of sites may lead to, and which are this machine's own."""
 
+import asyncio
 import socket
 from ipaddress import ip_address, ip_network
 
@@ -7,7 +8,7 @@ import pytest
 
 from plugins.executors.local import addresses as of_builds
 from scalemesh.edge.addresses import FORBIDDEN, ForbiddenAddressError, IPAddress, Reach, own_addresses
-from scalemesh.edge.resolver import CheckedResolver, checked_socket
+from scalemesh.edge.resolver import MOST_LOOK_UPS, CheckedResolver, SystemLookUps, checked_socket
 
 NOTHING_OWN: list[IPAddress] = []
 
@@ -88,6 +89,24 @@ def test_no_socket_is_made_to_a_shut_address() -> None:
         with pytest.raises(ForbiddenAddressError):
             checked_socket(reach(), (family, socket.SOCK_STREAM, 0, "", place))
     checked_socket(reach(), (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("93.184.216.34", 80))).close()
+
+
+async def test_the_system_finds_names_and_says_where_there_are_none() -> None:
+    look_up = SystemLookUps()
+    assert (socket.AF_INET, "127.0.0.1") in await look_up("localhost", 80)
+    assert (socket.AF_INET, "127.0.0.1") in await look_up("0x7f000001", 80)
+    with pytest.raises(OSError, match="no host name"):
+        await look_up("a" * 64 + ".example", 80)
+
+
+async def test_a_look_up_that_nobody_waits_for_any_more_gives_its_place_back() -> None:
+    look_up = SystemLookUps()
+    for _ in range(2 * MOST_LOOK_UPS):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await look_up("localhost", 80)
+    async with asyncio.timeout(5):
+        assert await look_up("localhost", 80)
 
 
 def test_every_shut_network_is_one() -> None:
