@@ -9,10 +9,10 @@ from aiohttp import web
 from scalemesh.config import MIB, Proxying
 from scalemesh.edge.carried import as_text, to_visitor
 from scalemesh.edge.errand import Errand
-from scalemesh.edge.patience import Patience
 from scalemesh.edge.refusals import Garbled, TooLongAnswer, reason
 from scalemesh.edge.relay import Declined, connect, relay, wants_socket
 from scalemesh.edge.upload import Upload
+from scalemesh.edge.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Crossing:
 
     def __init__(self, session: aiohttp.ClientSession, errand: Errand, settings: Proxying) -> None:
         self._session, self._errand, self._settings = session, errand, settings
-        self._patience = Patience(errand.request)
+        self._waiting = Waiting(errand.request)
         self._upload = Upload(errand.request, settings.request_mib * MIB)
         self._has_begun = False  #: the visitor has got the head of an answer: too late for a page
 
@@ -36,10 +36,10 @@ class Crossing:
             ConnectionError: the visitor has left, or the answer was cut midway.
         """
         settings = self._settings
-        self._upload.heard = lambda: self._patience.at_most(settings.answer_timeout_s)
+        self._upload.heard = lambda: self._waiting.at_most(settings.answer_timeout_s)
         try:
-            async with self._patience as patience:
-                patience.at_most(settings.connect_timeout_s + settings.answer_timeout_s)
+            async with self._waiting as waiting:
+                waiting.at_most(settings.connect_timeout_s + settings.answer_timeout_s)
                 if wants_socket(self._errand.request):
                     return await self._socket()
                 return await self._pass_on(await self._ask())
@@ -61,7 +61,7 @@ class Crossing:
             origin = await connect(self._session, self._errand, self._settings)
         except Declined as declined:
             return await self._pass_on(declined.answer)
-        self._patience.for_ever()
+        self._waiting.for_ever()
         self._has_begun = True
         return await relay(origin, self._errand, self._settings)
 
@@ -91,7 +91,7 @@ class Crossing:
                 headers=to_visitor(answer.headers, errand.passage, errand.own),
             )
             self._has_begun = True
-            self._patience.at_most(self._settings.idle_timeout_s)
+            self._waiting.at_most(self._settings.idle_timeout_s)
             await reply.prepare(errand.request)
             if has_body:
                 await self._pour(answer.content, reply, limit)
@@ -107,4 +107,4 @@ class Crossing:
             if passed > limit:
                 raise aiohttp.ClientPayloadError(f"more than {limit} bytes (proxy.answer_mib)")
             await reply.write(chunk)
-            self._patience.at_most(self._settings.idle_timeout_s)
+            self._waiting.at_most(self._settings.idle_timeout_s)

@@ -1,6 +1,7 @@
 """Both sides of a proxy: real origins on ports of the system's choice, and a real server in front that passes on."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -9,9 +10,18 @@ from typing import Any
 from aiohttp import web
 
 from scalemesh.config import Proxying
+from scalemesh.daemon import PROTOCOL
 from scalemesh.edge.answers import Passage
+from scalemesh.edge.cache import BlobCache
+from scalemesh.edge.cache import Sites as SiteCache
+from scalemesh.edge.heads import Head
+from scalemesh.edge.listening import Edge, open_edge
 from scalemesh.edge.proxy import Proxy
-from tests.contracts.visits import Got, parse
+from scalemesh.edge.quick import Quick
+from scalemesh.edge.visit import Visits
+from scalemesh.services.callers import Callers
+from scalemesh.services.routing import RouteTable
+from tests.contracts.visits import AT, PATIENT, Got, MemoryStore, parse
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 OPEN = Proxying(allow_networks=("127.0.0.0/8", "::1/128"))
@@ -103,12 +113,42 @@ class Front:
         return parse(await self.raw("\r\n".join(lines).encode() + body))
 
 
+class HandsOver(Quick):
+    """Knows no answer itself, as of a rule that leads to another origin."""
+
+    def form(self, head: Head, target: bytes) -> None:
+        return None
+
+    def answer(self, method: str, head: Head, target: bytes) -> None:
+        return None
+
+
+@asynccontextmanager
+async def behind_the_edge(handler: Handler) -> AsyncIterator[int]:
+    """A server for *handler* whose connections are the daemon's own; its port."""
+    store, routes = MemoryStore(), RouteTable()
+    blobs, sites = BlobCache(store), SiteCache(store)
+    edge = Edge(
+        visits=Visits(routes, store, blobs=blobs, sites=sites),
+        quick=HandsOver(routes, sites, blobs, file_of=None, capacity_bytes=1, now=lambda: AT),
+        callers=Callers(),
+        control="localhost",
+        patience=PATIENT,
+        visited=lambda _status, _count, _bytes: None,
+    )
+    sock = socket.create_server(("127.0.0.1", 0))
+    server = web.Server(handler, **PROTOCOL)
+    async with open_edge(edge, server, sock, backlog=128, stop_s=1, options=PROTOCOL):
+        yield sock.getsockname()[1]
+    await server.shutdown(1)
+
+
 @asynccontextmanager
 async def front(url: str, settings: Proxying = OPEN, **more: Any) -> AsyncIterator[Front]:
     """A server that passes everything on to *url*."""
     async with Proxy(settings, **more) as proxy:
         made = Front(proxy, Passage(url=url, because="a rule"))
-        async with serving(made) as made.port:
+        async with behind_the_edge(made) as made.port:
             yield made
 
 

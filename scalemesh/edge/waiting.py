@@ -9,7 +9,7 @@ from aiohttp import web
 LOOK_S: Final = 0.5  #: so soon is it noticed that the visitor has left, while nothing is written
 
 
-class Patience:
+class Waiting:
     """An async context that ends what is done in it.
 
     With TimeoutError at its limit, with ConnectionResetError when the visitor has left: aiohttp does not tell a
