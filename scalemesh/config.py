@@ -80,6 +80,32 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proxying:
+    """What rules that lead to another origin may reach, how long they may take and how much they may carry."""
+
+    allow_networks: tuple[str, ...] = ()
+    connect_timeout_s: int = 10
+    answer_timeout_s: int = 60
+    idle_timeout_s: int = 60
+    request_mib: int = 100
+    answer_mib: int = 1024
+    websocket_message_mib: int = 4
+    most_at_once: int = 256
+    hops: int = 3
+    ca_bundle: Path | None = None  #: instead of the system's
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout_s", "answer_timeout_s", "idle_timeout_s"):
+            _within(name, getattr(self, name), 1, 24 * 3600)
+        for name in ("request_mib", "answer_mib", "most_at_once"):
+            _within(name, getattr(self, name), 1, 1 << 20)
+        _within("websocket_message_mib", self.websocket_message_mib, 1, 1024)
+        _within("hops", self.hops, 1, 20)
+        for network in self.allow_networks:
+            _check_network("allow_networks", network)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Git:
     """Which Git URLs users may name."""
 
@@ -180,6 +206,7 @@ class Config:
     hosts: Hosts = field(default_factory=Hosts)
     serving: Serving = field(default_factory=Serving)
     edge: Edge = field(default_factory=Edge)
+    proxy: Proxying = field(default_factory=Proxying)
     git: Git = field(default_factory=Git)
     builds: Builds = field(default_factory=Builds)
     accounts: Accounts = field(default_factory=Accounts)
@@ -271,7 +298,9 @@ def check_plugin_table(name: str, table: dict[str, object]) -> None:
 def _anchored(config: Config, folder: Path) -> Config:
     root = config.git.file_root
     git = replace(config.git, file_root=(folder / root).resolve()) if root else config.git
-    return replace(config, data_dir=(folder / config.data_dir).resolve(), git=git)
+    bundle = config.proxy.ca_bundle
+    proxy = replace(config.proxy, ca_bundle=(folder / bundle).resolve()) if bundle else config.proxy
+    return replace(config, data_dir=(folder / config.data_dir).resolve(), git=git, proxy=proxy)
 
 
 def _check_url(name: str, value: str | None) -> None:
@@ -285,6 +314,13 @@ def _check_url(name: str, value: str | None) -> None:
         is_url = False
     if not is_url:
         raise ValueError(f"{name} = {value!r}: must be a URL with a host, like https://example.com")
+
+
+def _check_network(name: str, value: str) -> None:
+    try:
+        ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {value!r} must be a network like 10.1.0.0/16 or fd00::/8 ({error})") from None
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

@@ -188,6 +188,11 @@ def broken(visit: Visit, headers: Headers) -> Answer:
     return _answer(visit, _BROKEN, headers)
 
 
+def page(visit: Visit, headers: Headers, *, status: int, title: str, text: str, because: str) -> Answer:
+    """A page in words that its caller knows better than we do here; *headers* are added."""
+    return _answer(visit, _Words(status=status, title=title, text=text, because=because), headers)
+
+
 def _answer(
     visit: Visit, words: _Words, headers: Headers, *, because: str = "", refresh_s: int | None = None
 ) -> Answer:

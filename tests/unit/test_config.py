@@ -20,12 +20,15 @@ def test_the_shipped_file_is_the_default_config() -> None:
     defaults = Config()
     assert (shipped.builds, shipped.serving, shipped.accounts) == (defaults.builds, defaults.serving, defaults.accounts)
     assert (shipped.listen, shipped.hosts, shipped.git) == (defaults.listen, defaults.hosts, defaults.git)
+    assert shipped.proxy == defaults.proxy
 
 
 def test_relative_paths_count_from_the_files_folder(tmp_path: Path) -> None:
     config = load(written(tmp_path, 'data_dir = "d"\n[git]\nallow = ["https", "file"]\nfile_root = "g"\n'))
     assert config.data_dir == tmp_path / "d"
     assert config.git.file_root == tmp_path / "g"
+    config = load(written(tmp_path, '[proxy]\nca_bundle = "own.pem"\n'))
+    assert config.proxy.ca_bundle == tmp_path / "own.pem"
 
 
 def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
@@ -84,6 +87,12 @@ async def test_a_plug_ins_own_mistakes_carry_their_place(tmp_path: Path) -> None
         '[hosts]\npublic_url = "nonsense"\n',
         "[builds]\ncpu_weight = 0\n",
         "[listen]\nport = 70000\n",
+        "[proxy]\nconnect_timeout_s = 0\n",
+        "[proxy]\nanswer_mib = 0\n",
+        "[proxy]\nwebsocket_message_mib = 2000\n",
+        "[proxy]\nhops = 0\n",
+        '[proxy]\nallow_networks = ["10.0.0.1/8"]\n',
+        '[proxy]\nallow_networks = ["example.com"]\n',
     ],
 )
 def test_a_value_out_of_its_bounds_is_a_mistake(tmp_path: Path, text: str) -> None:
