@@ -18,6 +18,7 @@ from scalemesh.db.database import Database, open_database
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.front import Patience
 from scalemesh.edge.listening import Edge
+from scalemesh.edge.proxy import Proxy
 from scalemesh.edge.quick import Quick
 from scalemesh.edge.visit import Visits
 from scalemesh.errors import ConfigError, ScaleMeshError
@@ -90,6 +91,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
         database = await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
         plugins = await opened.enter_async_context(open_plugins(config))
         await prove(plugins)
+        proxy = await opened.enter_async_context(Proxy(config.proxy))
         for finding in of_proxies(config.hosts):
             if finding.fix:
                 log.warning("hosts: %s", finding.what, extra={"fix": finding.fix})
@@ -102,7 +104,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             control=make_control_app(services, plugins.all(), metrics, trusted=False),
             admin=make_control_app(services, plugins.all(), metrics, trusted=True),
             builds=make_builds_app(services.builds),
-            edge=make_edge(config, services.routes, plugins.store, services.callers, metrics.visits),
+            edge=make_edge(config, services.routes, plugins.store, services.callers, proxy, metrics.visits),
             background=[
                 services.publisher.serve,
                 services.scheduler.serve,
@@ -112,7 +114,12 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
 
 
 def make_edge(
-    config: Config, routes: RouteTable, store: BlobStore, callers: Callers, visited: Callable[[int, int, int], None]
+    config: Config,
+    routes: RouteTable,
+    store: BlobStore,
+    callers: Callers,
+    proxy: Proxy,
+    visited: Callable[[int, int, int], None],
 ) -> Edge:
     """The site hosts, with their memory: half of it for answers, half for the bytes that they are made of."""
     serving, limits = config.serving, config.edge
@@ -121,7 +128,7 @@ def make_edge(
     sites = Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB)
     file_of = store.path if isinstance(store, LocalFiles) else None
     return Edge(
-        visits=Visits(routes, store, blobs=blobs, sites=sites, callers=callers, now=utc_now),
+        visits=Visits(routes, store, blobs=blobs, sites=sites, callers=callers, proxy=proxy, now=utc_now),
         quick=Quick(routes, sites, blobs, file_of=file_of, capacity_bytes=half, now=utc_now),
         callers=callers,
         control=config.hosts.control,

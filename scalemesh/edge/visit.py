@@ -10,16 +10,18 @@ from typing import Final
 
 from aiohttp import web
 
+from scalemesh.config import Proxying
 from scalemesh.edge import pages
 from scalemesh.edge.answers import Answer, Passage, Visit
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.decide import common_headers, decide
+from scalemesh.edge.proxy import Proxy
 from scalemesh.edge.rules.asked import visit_headers
 from scalemesh.edge.targets import origin_form
 from scalemesh.edge.wire import BODILESS, fresh_headers, http_now, own_headers
 from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
-from scalemesh.services.callers import Callers
+from scalemesh.services.callers import Caller, Callers
 from scalemesh.services.hosts import normal_host
 from scalemesh.services.routing import RouteTable
 from scalemesh.values import Route
@@ -50,6 +52,7 @@ class Visits:
         blobs: BlobCache | None = None,
         sites: Sites | None = None,
         callers: Callers | None = None,
+        proxy: Proxy | None = None,
         request_id: Callable[[], str] = new_request_id,
         now: Callable[[], datetime] = utc_now,
         stall_s: float = STALL_S,
@@ -57,7 +60,7 @@ class Visits:
         self._routes, self._store = routes, store
         self._blobs = blobs or BlobCache(store)
         self._sites = sites or Sites(store)
-        self._callers = callers or Callers()
+        self._callers, self._proxy = callers or Callers(), proxy or Proxy(Proxying())
         self._request_id, self._now, self._stall_s = request_id, now, stall_s
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -68,7 +71,7 @@ class Visits:
         try:
             decided = await self._decide(visit, route)
             if isinstance(decided, Passage):
-                return reply.whole(pages.broken(visit, common_headers(route)))
+                return await self._pass_on(request, decided, reply.id)
             return await self._send(reply, decided)
         except ConnectionError:
             raise
@@ -78,6 +81,12 @@ class Visits:
         except Exception:
             log.exception("a visit failed", extra={"request": reply.id})
             return reply.whole(pages.broken(visit, common_headers(route)))
+
+    async def _pass_on(self, request: web.BaseRequest, passage: Passage, request_id: str) -> web.StreamResponse:
+        by = caller_of(request, self._callers)
+        return await self._proxy.forward(
+            request, passage, client=by.address, scheme=by.scheme, host=by.host, request_id=request_id
+        )
 
     async def _decide(self, visit: Visit, route: Route | None) -> Answer | Passage:
         if route is None:
@@ -104,12 +113,19 @@ class Visits:
 
 
 def read_request(request: web.BaseRequest, callers: Callers) -> Visit:
-    """What *request* asks for. An absolute target outweighs Host (RFC 9112, 3.2.2); of two hosts neither counts."""
-    target, authority = origin_form(request.raw_path)
+    """What *request* asks for."""
+    target, _ = origin_form(request.raw_path)
+    host = normal_host(caller_of(request, callers).host) or ""
+    return make_visit(request.method, target, host, list(request.headers.items()))
+
+
+def caller_of(request: web.BaseRequest, callers: Callers) -> Caller:
+    """Who sent *request*. An absolute target outweighs Host (RFC 9112, 3.2.2); of two hosts neither counts."""
     lines = request.headers.getall
+    _, authority = origin_form(request.raw_path)
     hosts = lines("Host", []) if authority is None else [authority]
-    caller = callers.of(request.remote or "", lines, scheme=request.scheme, host=hosts[0] if len(hosts) == 1 else "")
-    return make_visit(request.method, target, normal_host(caller.host) or "", list(request.headers.items()))
+    host = hosts[0] if len(hosts) == 1 else ""
+    return callers.of(request.remote or "", lines, scheme=request.scheme, host=host)
 
 
 def make_visit(method: str, target: str, host: str, pairs: Sequence[tuple[str, str]]) -> Visit:
