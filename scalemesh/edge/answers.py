@@ -35,20 +35,28 @@ class Slice:
     stop: int
 
 
+Piece = bytes | Slice
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A status, its headers (all but length, date and request id) and the body that GET would carry."""
 
     status: int
     headers: Headers = ()
-    body: bytes | Slice = b""
+    body: Piece | tuple[Piece, ...] = b""  #: several pieces: one behind the other
     because: str  #: the rule that answered, in words
     by_target: bool = False  #: the same for everybody who asks for this target of this host, but for its form
 
     @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The body, piece by piece."""
+        return self.body if isinstance(self.body, tuple) else (self.body,)
+
+    @property
     def length(self) -> int:
         """Bytes of the body."""
-        return len(self.body) if isinstance(self.body, bytes) else self.body.stop - self.body.start
+        return sum(len(piece) if isinstance(piece, bytes) else piece.stop - piece.start for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

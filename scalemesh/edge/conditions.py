@@ -11,9 +11,9 @@ from scalemesh.values import Digest
 _TAGS: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
-def etag_of(sha256: Digest) -> str:
-    """The strong entity tag of a blob served as it is."""
-    return f'"{sha256}"'
+def etag_of(sha256: Digest, coding: str | None = None) -> str:
+    """The strong entity tag of a file, as it is or encoded: different bytes never share one."""
+    return f'"{sha256}"' if coding is None else f'"{sha256}-{coding}"'
 
 
 def http_date(at: datetime) -> str:

@@ -5,9 +5,8 @@ from datetime import datetime
 from typing import Final
 
 from scalemesh.edge import pages
-from scalemesh.edge.answers import Answer, Headers, Passage, Slice, Visit
-from scalemesh.edge.conditions import etag_of, http_date, is_current, range_applies
-from scalemesh.edge.ranges import Span, Unsatisfiable, asked_span
+from scalemesh.edge.answers import Answer, Headers, Passage, Visit
+from scalemesh.edge.files import REVALIDATE, File, file_answer, page_answer
 from scalemesh.edge.rules.asked import Asked
 from scalemesh.edge.rules.outcome import Changes, Forward, Missing, Protected, Redirect, Serve
 from scalemesh.edge.rules.trace import Trace
@@ -15,13 +14,10 @@ from scalemesh.edge.rules.walk import walk
 from scalemesh.edge.site import Site
 from scalemesh.edge.targets import Malformed, TooLong, read_target
 from scalemesh.rules import NEVER_SET
-from scalemesh.values import Entry, HostKind, Manifest, Route
+from scalemesh.values import Entry, HostKind, Route
 
 READ: Final = frozenset({"GET", "HEAD"})
 ALLOWED: Final = "GET, HEAD, OPTIONS"
-REVALIDATE: Final = ("Cache-Control", "public, max-age=0, must-revalidate")
-FOR_EVER: Final = ("Cache-Control", "public, max-age=31536000, immutable")
-NO_STORE: Final = ("Cache-Control", "no-store")
 NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
 
 NOT_INDEXED: Final = frozenset({HostKind.PERMALINK, HostKind.BRANCH})
@@ -44,7 +40,7 @@ def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) 
         return _passage(outcome, common)
     if visit.method not in READ and not (isinstance(outcome, Redirect) and outcome.any_method):
         return _not_read(visit, common)
-    answer = changed(_carried_out(outcome, visit, site.manifest, common), _changes_of(outcome))
+    answer = changed(_carried_out(outcome, visit, site, common), _changes_of(outcome))
     ours = isinstance(answer.body, bytes) and answer.body  # a page of our own, which follows Accept
     return replace(answer, by_target=not asked.needs_more and not ours)
 
@@ -67,11 +63,11 @@ def _passage(outcome: Forward, common: Headers) -> Passage:
 
 
 def _carried_out(
-    outcome: Serve | Redirect | Missing | Protected, visit: Visit, manifest: Manifest, common: Headers
+    outcome: Serve | Redirect | Missing | Protected, visit: Visit, site: Site, common: Headers
 ) -> Answer:
     because = outcome.because
     if isinstance(outcome, Serve):
-        return _file(visit, outcome.entry, manifest, common, because)
+        return file_answer(visit, _file(outcome.entry, site, common, because))
     if isinstance(outcome, Redirect):
         headers: Headers = (("Location", outcome.location), REVALIDATE, *common)
         return Answer(status=outcome.status, headers=headers, because=because)
@@ -79,8 +75,12 @@ def _carried_out(
         return pages.protected(visit, common, because)
     if outcome.page is None:
         return pages.no_such_page(visit, common, because, outcome.status)
-    headers = (("Content-Type", outcome.page.content_type), NO_STORE, *common)
-    return Answer(status=outcome.status, headers=headers, body=_whole(outcome.page), because=because)
+    return page_answer(visit, _file(outcome.page, site, common, because), outcome.status)
+
+
+def _file(entry: Entry, site: Site, common: Headers, because: str) -> File:
+    modified = site.manifest.created_at
+    return File(entry=entry, encodings=site.encodings, modified=modified, common=common, because=because)
 
 
 def _changes_of(outcome: Serve | Redirect | Missing | Protected) -> Changes:
@@ -111,39 +111,3 @@ def common_headers(route: Route | None) -> Headers:
     if route is None or route.kind in NOT_INDEXED:
         headers.append(("X-Robots-Tag", "noindex"))
     return tuple(headers)
-
-
-def _file(visit: Visit, entry: Entry, manifest: Manifest, common: Headers, because: str) -> Answer:
-    etag, modified = etag_of(entry.sha256), http_date(manifest.created_at)
-    validators = (
-        ("ETag", etag),
-        ("Last-Modified", modified),
-        FOR_EVER if entry.immutable else REVALIDATE,
-        *common,
-    )
-    if is_current(visit, etag, modified):
-        return Answer(status=304, headers=validators, because=because)
-    try:
-        span = _span(visit, entry, etag, modified)
-    except Unsatisfiable:
-        bounds = (("Content-Range", f"bytes */{entry.size_bytes}"), *common)
-        return pages.range_not_satisfiable(visit, bounds)
-    headers = (("Content-Type", entry.content_type), ("Accept-Ranges", "bytes"), *validators)
-    if span is None:
-        return Answer(status=200, headers=headers, body=_whole(entry), because=because)
-    part = ("Content-Range", f"bytes {span.start}-{span.stop - 1}/{entry.size_bytes}")
-    return Answer(status=206, headers=(part, *headers), body=_slice(entry, span.start, span.stop), because=because)
-
-
-def _span(visit: Visit, entry: Entry, etag: str, modified: str) -> Span | None:
-    if visit.range is None or not range_applies(visit, etag, modified):
-        return None
-    return asked_span(visit.range, entry.size_bytes)
-
-
-def _whole(entry: Entry) -> Slice:
-    return _slice(entry, 0, entry.size_bytes)
-
-
-def _slice(entry: Entry, start: int, stop: int) -> Slice:
-    return Slice(sha256=entry.sha256, size_bytes=entry.size_bytes, start=start, stop=stop)

@@ -1,10 +1,16 @@
-"""Reads a Range header (RFC 9110, 14): one range of bytes, or nothing that we follow."""
+"""Reads a Range header (RFC 9110, 14): spans of bytes, or nothing that we follow."""
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
-_ONE: Final = re.compile(r"bytes=[ \t,]*([0-9]{0,18})-([0-9]{0,18})[ \t,]*", re.IGNORECASE)
+MAX_SPANS: Final = 32  #: more of them, and the whole file is the cheaper answer for both sides
+NEAR_BYTES: Final = 128  #: spans closer than this are joined: the head of a part is as long
+
+_UNIT: Final = "bytes="
+_LONGEST: Final = len(_UNIT) + MAX_SPANS * 40
+_ONE: Final = re.compile(r"([0-9]{0,18})-([0-9]{0,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,33 +22,55 @@ class Span:
 
 
 class Unsatisfiable(Exception):  # noqa: N818  an answer (416), not a mistake of ours
-    """The range is well written and holds no byte of the file."""
+    """The ranges are well written and hold no byte of the file."""
 
 
-def asked_span(header: str, size_bytes: int) -> Span | None:
-    """The bytes that *header* asks for, or None: then the whole file is the right answer.
+def asked_spans(header: str, size_bytes: int) -> tuple[Span, ...]:
+    """The bytes that *header* asks for, or nothing: then the whole file is the right answer.
 
-    That is so for another unit, several ranges, what is badly written, and an empty file (some clients send a
-    Range with everything to bound an answer, and an empty file cannot pass any bound).
+    That is so for another unit, too many ranges, what is badly written, and an empty file (some clients send a
+    Range with everything to bound an answer, and an empty file cannot pass any bound). Ranges that overlap or nearly
+    touch are joined, in the order of the file; others keep the order in which they were asked for.
 
     Raises:
-        Unsatisfiable: it begins past the end, or asks for the last 0 bytes.
+        Unsatisfiable: all of them begin past the end, or ask for the last 0 bytes.
     """
-    found = _ONE.fullmatch(header.strip())
-    if found is None or size_bytes == 0 or found[1] == found[2] == "":
-        return None
-    if not found[1]:
-        return _last(int(found[2]), size_bytes)
-    start = int(found[1])
-    stop = int(found[2]) + 1 if found[2] else size_bytes
-    if stop <= start and found[2]:
-        return None
-    if start >= size_bytes:
+    header = header.strip()
+    if size_bytes == 0 or len(header) > _LONGEST or header[: len(_UNIT)].lower() != _UNIT:
+        return ()
+    written = [item for part in header[len(_UNIT) :].split(",") if (item := part.strip(" \t"))]
+    if not 0 < len(written) <= MAX_SPANS:
+        return ()
+    found = [_ONE.fullmatch(item) for item in written]
+    bounds = [(match[1], match[2]) for match in found if match]
+    if len(bounds) < len(found) or not all(_is_right(first, last) for first, last in bounds):
+        return ()
+    spans = [span for first, last in bounds if (span := _span(first, last, size_bytes))]
+    if not spans:
         raise Unsatisfiable
-    return Span(start, min(stop, size_bytes))
+    return _joined(spans)
 
 
-def _last(count: int, size_bytes: int) -> Span:
-    if count == 0:
-        raise Unsatisfiable
-    return Span(max(0, size_bytes - count), size_bytes)
+def _is_right(first: str, last: str) -> bool:
+    return bool(first or last) and not (first and last and int(last) < int(first))
+
+
+def _span(first: str, last: str, size_bytes: int) -> Span | None:
+    if not first:
+        start, stop = max(0, size_bytes - int(last)), size_bytes
+    else:
+        start, stop = int(first), min(size_bytes, int(last) + 1 if last else size_bytes)
+    return Span(start, stop) if start < stop else None
+
+
+def _joined(spans: list[Span]) -> tuple[Span, ...]:
+    in_order = sorted(spans, key=lambda span: span.start)
+    if all(later.start - earlier.stop > NEAR_BYTES for earlier, later in pairwise(in_order)):
+        return tuple(spans)
+    joined = in_order[:1]
+    for span in in_order[1:]:
+        if span.start - joined[-1].stop > NEAR_BYTES:
+            joined.append(span)
+        else:
+            joined[-1] = Span(joined[-1].start, max(joined[-1].stop, span.stop))
+    return tuple(joined)

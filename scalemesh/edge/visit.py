@@ -12,7 +12,7 @@ from aiohttp import web
 
 from scalemesh.config import Proxying
 from scalemesh.edge import pages
-from scalemesh.edge.answers import Answer, Passage, Visit
+from scalemesh.edge.answers import Answer, Passage, Piece, Slice, Visit
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.decide import common_headers, decide
 from scalemesh.edge.proxy import Proxy
@@ -96,20 +96,38 @@ class Visits:
         return decide(visit, await self._sites.read(route), self._now())
 
     async def _send(self, reply: "_Reply", answer: Answer) -> web.StreamResponse:
-        body = answer.body
         if answer.status in BODILESS:
             return reply.whole(answer)
         if reply.is_head or not answer.length:
             return reply.head(answer)
-        if isinstance(body, bytes):
-            return reply.whole(answer)
-        if body.size_bytes > self._blobs.small_bytes:
-            chunks = self._store.read(body.sha256, body.start, body.stop)
-            return await reply.stream(answer, chunks)
-        data = await self._blobs.read(body.sha256)
-        if len(data) != body.size_bytes:
-            raise NotFoundError(f"blob {body.sha256} has {len(data)} bytes instead of {body.size_bytes}")
-        return reply.whole(answer, data[body.start : body.stop])
+        if any(self._is_large(piece) for piece in answer.pieces):
+            return await reply.stream(answer, self._chunks(answer.pieces))
+        return reply.whole(answer, b"".join([await self._bytes(piece) for piece in answer.pieces]))
+
+    def _is_large(self, piece: Piece) -> bool:
+        return isinstance(piece, Slice) and piece.size_bytes > self._blobs.small_bytes
+
+    async def _bytes(self, piece: Piece) -> bytes:
+        """A piece that is not large."""
+        if isinstance(piece, bytes):
+            return piece
+        data = await self._blobs.read(piece.sha256)
+        if len(data) != piece.size_bytes:
+            raise NotFoundError(f"blob {piece.sha256} has {len(data)} bytes instead of {piece.size_bytes}")
+        return data[piece.start : piece.stop]
+
+    async def _chunks(self, pieces: Sequence[Piece]) -> AsyncGenerator[bytes]:
+        """The bytes of all *pieces*; what stands in front of a slice comes with its first chunk."""
+        ahead = b""
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                ahead += piece
+                continue
+            async with aclosing(self._store.read(piece.sha256, piece.start, piece.stop)) as chunks:
+                async for chunk in chunks:
+                    yield ahead + chunk if ahead else chunk
+                    ahead = b""
+        yield ahead
 
 
 def read_request(request: web.BaseRequest, callers: Callers) -> Visit:

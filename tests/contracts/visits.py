@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -156,8 +156,10 @@ def parse(answer: bytes) -> Got:
     return Got(int(first.split()[1]), dict(pairs), body)
 
 
-def route(store: MemoryStore, host: str, kind: HostKind = HostKind.PRODUCTION) -> Route:
-    listing = [(path, store.add(data), len(data)) for path, data in FILES.items()]
+def route(
+    store: MemoryStore, host: str, kind: HostKind = HostKind.PRODUCTION, files: Mapping[str, bytes] = FILES
+) -> Route:
+    listing = [(path, store.add(data), len(data)) for path, data in files.items()]
     manifest = store.add(encode(make_manifest(ID, AT, listing, ["assets/*-<hash>.*"]).manifest))
     return Route(host=host, kind=kind, project=PROJECT, project_name="shop", deployment=ID, manifest=manifest)
 
@@ -171,6 +173,7 @@ async def open_site(
     quick: bool = True,
     file_of: Callable[[Digest], Path] | None = None,
     patience: Patience = PATIENT,
+    files: Mapping[str, bytes] = FILES,
 ) -> AsyncIterator[Site]:
     routes = RouteTable()
     nothing_ready = Route(
@@ -182,7 +185,11 @@ async def open_site(
         manifest=None,
         waiting=State.BUILDING,
     )
-    mine = [route(store, "shop.localhost"), route(store, "shop-678901.localhost", HostKind.PERMALINK), nothing_ready]
+    mine = [
+        route(store, "shop.localhost", files=files),
+        route(store, "shop-678901.localhost", HostKind.PERMALINK),
+        nothing_ready,
+    ]
     routes.apply(PROJECT, 1, mine)
     read_from = served_from or store
     blobs, sites = BlobCache(read_from, timeout_s=stall_s), SiteCache(read_from, timeout_s=stall_s)

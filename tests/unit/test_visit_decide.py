@@ -13,8 +13,9 @@ from scalemesh.edge.answers import Answer, Slice, Visit
 from scalemesh.edge.decide import decide
 from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.edge.site import Site
+from scalemesh.services.encodings import Encodings
 from scalemesh.services.manifests import make_manifest
-from scalemesh.values import DeploymentId, Digest, HostKind, Manifest, ProjectId, Route, State
+from scalemesh.values import Blob, DeploymentId, Digest, HostKind, Manifest, ProjectId, Route, State
 
 ID = DeploymentId("dpl_abcdefghij2345678901")
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -39,8 +40,9 @@ def ask(manifest: Manifest, target: str, method: str = "GET", **headers: str) ->
     return answered(Visit(**visit), ROUTE, manifest)
 
 
-def answered(visit: Visit, route: Route, manifest: Manifest) -> Answer:
-    answer = decide(visit, Site(route=route, manifest=manifest, rules=Ruleset(manifest.rules)), AT)
+def answered(visit: Visit, route: Route, manifest: Manifest, encodings: Encodings | None = None) -> Answer:
+    rules, known = Ruleset(manifest.rules), encodings or Encodings()
+    answer = decide(visit, Site(route=route, manifest=manifest, rules=rules, encodings=known), AT)
     assert isinstance(answer, Answer)
     return answer
 
@@ -186,7 +188,7 @@ def test_a_404_page_is_neither_conditional_nor_cut() -> None:
         ("bytes=-5", 206, "bytes 95-99/100", 5),
         ("bytes=0-", 206, "bytes 0-99/100", 100),
         ("bytes=5-999", 206, "bytes 5-99/100", 95),
-        ("bytes=0-1,5-6", 200, None, 100),
+        ("bytes=0-1,5-6", 206, "bytes 0-6/100", 7),
         ("bytes=9-0", 200, None, 100),
         ("bytes=100-", 416, "bytes */100", None),
         ("bytes=-0", 416, "bytes */100", None),
@@ -204,6 +206,99 @@ def test_a_range_of_other_bytes_than_the_visitors_is_the_whole_file() -> None:
     assert ask(APP, "/", range="bytes=0-1", if_range='"other"').status == 200
     tag = header(ask(APP, "/"), "ETag") or ""
     assert ask(APP, "/", range="bytes=0-1", if_range=tag).status == 206
+
+
+PACKED = site("big.html", "big.png", "404.html", "small.html")
+PACKED = replace(
+    PACKED,
+    entries={
+        path: replace(entry, size_bytes=entry.size_bytes if path == "small.html" else 10_000)
+        for path, entry in PACKED.entries.items()
+    },
+)
+BR = Blob(sha256=Digest("b" * 64), size_bytes=2000)
+GZIP = Blob(sha256=Digest("c" * 64), size_bytes=3000)
+VARIANTS = Encodings({PACKED.entries[path].sha256: {"br": BR, "gzip": GZIP} for path in ("big.html", "404.html")})
+
+
+def ask_packed(target: str, method: str = "GET", encodings: Encodings = VARIANTS, **headers: str) -> Answer:
+    visit: dict[str, Any] = {"method": method, "target": target, **headers}
+    return answered(Visit(**visit), ROUTE, PACKED, encodings)
+
+
+def test_an_encoded_answer_is_the_variant_with_a_tag_of_its_own() -> None:
+    plain, packed = ask_packed("/big"), ask_packed("/big", accept_encoding="gzip, br")
+    sha256 = PACKED.entries["big.html"].sha256
+    assert (header(plain, "ETag"), header(packed, "ETag")) == (f'"{sha256}"', f'"{sha256}-br"')
+    assert (header(plain, "Content-Encoding"), header(packed, "Content-Encoding")) == (None, "br")
+    assert packed.body == Slice(sha256=BR.sha256, size_bytes=2000, start=0, stop=2000)
+    assert header(packed, "Accept-Ranges") is None  # a part of it would be a part of the plain bytes
+    for name in ("Content-Type", "Last-Modified", "Cache-Control", "Vary"):
+        assert header(plain, name) == header(packed, name)
+
+
+@pytest.mark.parametrize("encodings", [VARIANTS, Encodings()], ids=["made", "not made yet"])
+@pytest.mark.parametrize("accepted", ["", "br", "identity"])
+def test_every_answer_of_a_file_that_may_be_encoded_varies(encodings: Encodings, accepted: str) -> None:
+    first = ask_packed("/big", encodings=encodings, accept_encoding=accepted)
+    tag = header(first, "ETag") or ""
+    again = ask_packed("/big", encodings=encodings, accept_encoding=accepted, if_none_match=tag)
+    part = ask_packed("/big", encodings=encodings, accept_encoding=accepted, range="bytes=0-9")
+    lost = ask_packed("/nothing", encodings=encodings, accept_encoding=accepted)
+    assert [answer.status for answer in (first, again, part, lost)] == [200, 304, 206, 404]
+    assert {header(answer, "Vary") for answer in (first, again, part, lost)} == {"Accept-Encoding"}
+    for target in ("/big.png", "/small"):
+        assert header(ask_packed(target, encodings=encodings, accept_encoding="br"), "Vary") is None
+
+
+def test_a_tag_is_held_against_what_would_be_sent() -> None:
+    sha256 = PACKED.entries["big.html"].sha256
+    for sent, accepted, status in [
+        (f'"{sha256}-br"', "br", 304),
+        (f'W/"{sha256}-br"', "br", 304),
+        (f'"{sha256}-br"', "gzip", 200),
+        (f'"{sha256}-br"', "", 200),
+        (f'"{sha256}"', "br", 200),
+        (f'"{sha256}"', "", 304),
+        (f'"{sha256}", "{sha256}-gzip"', "gzip", 304),
+    ]:
+        answer = ask_packed("/big", accept_encoding=accepted, if_none_match=sent)
+        assert answer.status == status, (sent, accepted)
+
+
+def test_a_range_that_applies_is_cut_from_the_bytes_as_they_are() -> None:
+    sha256 = PACKED.entries["big.html"].sha256
+    for answer in (
+        ask_packed("/big", accept_encoding="br", range="bytes=10-19"),
+        ask_packed("/big", accept_encoding="br", range="bytes=10-19", if_range=f'"{sha256}"'),
+    ):
+        assert answer.status == 206
+        assert answer.body == Slice(sha256=sha256, size_bytes=10_000, start=10, stop=20)
+        assert (header(answer, "Content-Encoding"), header(answer, "ETag")) == (None, f'"{sha256}"')
+
+
+def test_a_range_of_the_variant_that_the_visitor_has_is_answered_with_that_variant_whole() -> None:
+    sha256 = PACKED.entries["big.html"].sha256
+    answer = ask_packed("/big", accept_encoding="br", range="bytes=10-19", if_range=f'"{sha256}-br"')
+    assert (answer.status, header(answer, "Content-Encoding"), answer.length) == (200, "br", 2000)
+
+
+def test_several_ranges_are_parts_of_one_body() -> None:
+    answer = ask_packed("/big", range="bytes=0-9,5000-5009,-10", accept_encoding="br")
+    sha256 = PACKED.entries["big.html"].sha256
+    assert answer.status == 206
+    assert header(answer, "Content-Type") == f"multipart/byteranges; boundary={sha256[:32]}"
+    assert header(answer, "Content-Range") is None
+    slices = [(piece.start, piece.stop) for piece in answer.pieces if isinstance(piece, Slice)]
+    assert slices == [(0, 10), (5000, 5010), (9990, 10_000)]
+    heads = b"".join(piece for piece in answer.pieces if isinstance(piece, bytes))
+    assert heads.count(b"Content-Type: text/html; charset=utf-8\r\n") == 3
+    assert b"Content-Range: bytes 9990-9999/10000\r\n" in heads
+
+
+def test_the_sites_own_404_page_is_encoded_too() -> None:
+    answer = ask_packed("/nothing", accept_encoding="br")
+    assert (answer.status, header(answer, "Content-Encoding"), answer.length) == (404, "br", 2000)
 
 
 @pytest.mark.parametrize("kind", HostKind)
