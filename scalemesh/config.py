@@ -57,10 +57,14 @@ class Serving:
     cached_file_kib: int = 256
     manifest_cache_mib: int = 32
     keepalive_timeout_s: int = 75
+    encoded_file_mib: int = 16
+    asset_window_days: int = 7
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        for name in ("cache_mib", "cached_file_kib", "manifest_cache_mib", "keepalive_timeout_s"):
             _within(name, getattr(self, name), 1, 1 << 20)
+        _within("encoded_file_mib", self.encoded_file_mib, 0, 256)
+        _within("asset_window_days", self.asset_window_days, 0, 3650)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ Point = Literal[
     "publish.after_blobs",
     "publish.after_manifest",
     "publish.after_commit",
+    "encode.after_blobs",
+    "encode.after_commit",
     "ledger.before_routes",
     "end.after_commit",
     "cancel.after_commit",

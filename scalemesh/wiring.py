@@ -28,6 +28,7 @@ from scalemesh.services.builds import BuildCalls
 from scalemesh.services.caches import Caches
 from scalemesh.services.callers import Callers
 from scalemesh.services.deployer import Deployer
+from scalemesh.services.encoder import Encoder
 from scalemesh.services.endings import Endings
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.links import Links
@@ -108,6 +109,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             background=[
                 services.publisher.serve,
                 services.scheduler.serve,
+                services.encoder.serve,
                 partial(tell_of_builds, plugins.executor),  # a tiny build: sites do not wait for it
             ],
         )
@@ -151,6 +153,7 @@ class Services:
     builds: BuildCalls
     callers: Callers
     deployer: Deployer
+    encoder: Encoder
     ledger: Ledger
     links: Links
     logs: LogPipeline
@@ -185,9 +188,10 @@ def assemble(
         builds=builds, memory_bytes=memory_bytes, socket=str(config.builds_socket), now=now,
     )  # fmt: skip
     stored = Stored(plugins.store, Listings(plugins.store), receiving)
+    encoder = Encoder(ledger, plugins.store, most_bytes=config.serving.encoded_file_mib * MIB)
     publisher = Publisher(
         ledger, stored, endings, logs,
-        limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, now=now,
+        limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, is_ready=encoder.wake, now=now,
     )  # fmt: skip
     caches = Caches(config.data_dir / "caches", project_bytes=builds.cache_mib * MIB)
     projects = Projects(ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), now=now)
@@ -202,6 +206,7 @@ def assemble(
             ledger, plugins.executor, endings, logs, caches,
             builds=builds, memory_bytes=memory_bytes, base=base, wake=scheduler.wake, now=now,
         ),
+        encoder=encoder,
         ledger=ledger,
         links=links,
         logs=logs,

@@ -3,6 +3,7 @@
 import sqlite3
 from typing import Final
 
+from scalemesh.db.columns import digest_or_none
 from scalemesh.db.database import Database, Transaction
 from scalemesh.errors import ConflictError
 from scalemesh.values import Deployment, DeploymentId, Digest, HostKind, ProjectId, Route, State
@@ -10,6 +11,8 @@ from scalemesh.values import Deployment, DeploymentId, Digest, HostKind, Project
 ROUTES: Final = """
 SELECT alias.host, alias.kind, alias.branch, project.id AS project_id, project.name AS project_name,
     deployment.id AS deployment_id, deployment.state AS state, deployment.manifest AS manifest,
+    deployment.encodings AS encodings,
+    CASE WHEN alias.kind IN ('production', 'domain') THEN project.asset_window END AS asset_window,
     (SELECT newest.state FROM deployment AS newest WHERE newest.project_id = project.id
      ORDER BY newest.sequence DESC LIMIT 1) AS newest_state
 FROM alias JOIN project ON project.id = alias.project_id
@@ -118,4 +121,6 @@ def read_route(row: sqlite3.Row) -> Route:
         deployment=DeploymentId(row["deployment_id"]) if ready else None,
         manifest=Digest(row["manifest"]) if ready else None,
         waiting=None if ready or waiting is None else State(waiting),
+        encodings=digest_or_none(row["encodings"]) if ready else None,
+        window=digest_or_none(row["asset_window"]) if ready else None,
     )

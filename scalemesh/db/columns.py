@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from scalemesh.rules import Dialect
-from scalemesh.values import BuildSettings
+from scalemesh.values import BuildSettings, Digest
 
 
 def to_ms(at: datetime) -> int:
@@ -18,6 +18,10 @@ def from_ms(value: int) -> datetime:
 
 def from_ms_or_none(value: int | None) -> datetime | None:
     return None if value is None else from_ms(value)
+
+
+def digest_or_none(value: str | None) -> Digest | None:
+    return None if value is None else Digest(value)
 
 
 def settings_to_json(settings: BuildSettings) -> str:

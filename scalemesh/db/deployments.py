@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, LiteralString
 
-from scalemesh.db.columns import from_ms, from_ms_or_none, settings_from_json, settings_to_json, to_ms
+from scalemesh.db.columns import digest_or_none, from_ms, from_ms_or_none, settings_from_json, settings_to_json, to_ms
 from scalemesh.db.database import Database, Transaction
 from scalemesh.errors import ConflictError, GoneError, NotFoundError
 from scalemesh.values import (
@@ -363,9 +363,9 @@ def read_deployment(row: sqlite3.Row) -> Deployment:
         job=row["job"],
         reported=row["reported"],
         source_ready=bool(row["source_ready"]),
-        source_listing=_digest(row["source_listing"]),
-        listing=_digest(row["listing"]),
-        manifest=_digest(row["manifest"]),
+        source_listing=digest_or_none(row["source_listing"]),
+        listing=digest_or_none(row["listing"]),
+        manifest=digest_or_none(row["manifest"]),
         framework=row["framework"],
         reason=Reason(row["reason"]) if row["reason"] else None,
         message=row["message"],
@@ -374,7 +374,3 @@ def read_deployment(row: sqlite3.Row) -> Deployment:
         finished_at=from_ms_or_none(row["finished_at"]),
         is_cleaned=bool(row["cleaned"]),
     )
-
-
-def _digest(value: str | None) -> Digest | None:
-    return None if value is None else Digest(value)

@@ -64,13 +64,17 @@ class Publisher:
         base: str,
         site_url: Callable[[str], str],
         immutable: Callable[[str], Sequence[str]],
+        is_ready: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
-        """*site_url* makes a link of a host name; *immutable* gives a framework's patterns of hash-named files."""
+        """*site_url* makes a link of a host name; *immutable* gives a framework's patterns of hash-named files.
+
+        *is_ready* is called after each deployment that has become ready.
+        """
         self._ledger, self._stored, self._endings, self._logs = ledger, stored, endings, logs
         self._rows = DeploymentRows(ledger.database)
         self._limits, self._base, self._site_url = limits, base, site_url
-        self._immutable, self._now = immutable, now
+        self._immutable, self._is_ready, self._now = immutable, is_ready, now
         self._accepted: asyncio.Queue[DeploymentId] = asyncio.Queue()
 
     async def accept(self, deployment: Deployment, files: Sequence[OutputFile], framework: str) -> State:
@@ -159,6 +163,7 @@ class Publisher:
             await deployments.ready(tx, deployment.id, manifest, self._now())
             moved = await go_live(tx, deployment, project, self._base)
         fault("publish.after_commit")
+        self._is_ready()
         await self._told_ready(deployment, moved)
 
     async def _rules(self, deployment: Deployment, files: Sequence[OutputFile]) -> Compiled:
