@@ -62,9 +62,7 @@ def _passage(outcome: Forward, common: Headers) -> Passage:
     )
 
 
-def _carried_out(
-    outcome: Serve | Redirect | Missing | Protected, visit: Visit, site: Site, common: Headers
-) -> Answer:
+def _carried_out(outcome: Serve | Redirect | Missing | Protected, visit: Visit, site: Site, common: Headers) -> Answer:
     because = outcome.because
     if isinstance(outcome, Serve):
         return file_answer(visit, _file(outcome.entry, site, common, because))
