@@ -24,6 +24,7 @@ Point = Literal[
     "publish.after_blobs",
     "publish.after_manifest",
     "publish.after_commit",
+    "window.after_blob",
     "encode.after_blobs",
     "encode.after_commit",
     "ledger.before_routes",

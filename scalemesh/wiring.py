@@ -24,6 +24,7 @@ from scalemesh.edge.visit import Visits
 from scalemesh.errors import ConfigError, ScaleMeshError
 from scalemesh.ports import BlobStore, Checks, Executor, Finding, LocalFiles, LogBus, LogStore, Store
 from scalemesh.services.accounts import Accounts
+from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.caches import Caches
 from scalemesh.services.callers import Callers
@@ -164,6 +165,7 @@ class Services:
     scheduler: Scheduler
     tokens: BuildTokens
     uploads: Uploads
+    windows: AssetWindows
 
 
 def assemble(
@@ -188,9 +190,10 @@ def assemble(
         builds=builds, memory_bytes=memory_bytes, socket=str(config.builds_socket), now=now,
     )  # fmt: skip
     stored = Stored(plugins.store, Listings(plugins.store), receiving)
+    windows = AssetWindows(ledger, plugins.store, days=config.serving.asset_window_days, now=now)
     encoder = Encoder(ledger, plugins.store, most_bytes=config.serving.encoded_file_mib * MIB)
     publisher = Publisher(
-        ledger, stored, endings, logs,
+        ledger, stored, endings, logs, windows,
         limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, is_ready=encoder.wake, now=now,
     )  # fmt: skip
     caches = Caches(config.data_dir / "caches", project_bytes=builds.cache_mib * MIB)
@@ -203,7 +206,7 @@ def assemble(
         ),
         callers=Callers(config.hosts.trusted_proxies, config.hosts.public_url),
         deployer=Deployer(
-            ledger, plugins.executor, endings, logs, caches,
+            ledger, plugins.executor, endings, logs, caches, windows,
             builds=builds, memory_bytes=memory_bytes, base=base, wake=scheduler.wake, now=now,
         ),
         encoder=encoder,
@@ -212,11 +215,12 @@ def assemble(
         logs=logs,
         projects=projects,
         publisher=publisher,
-        releases=Releases(ledger),
+        releases=Releases(ledger, windows),
         routes=routes,
         scheduler=scheduler,
         tokens=tokens,
         uploads=Uploads(database, stored, logs, publisher, limits=limits, wake=scheduler.wake),
+        windows=windows,
     )  # fmt: skip
 
 

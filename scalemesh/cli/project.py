@@ -117,6 +117,16 @@ def unpin(ctx: click.Context, /, *, name: str) -> None:
     say(f"{name}: the next production deployment goes live by itself")
 
 
+@project.command(epilog=examples("scalemesh project purge shop"))
+@click.argument("name")
+@place_options
+@click.pass_context
+def purge(ctx: click.Context, /, *, name: str) -> None:
+    """End at once what former production deployments still answer: hash-named files that the live one has not."""
+    client(ctx).post(f"/api/v1/projects/{part(name)}/purge")
+    say(f"{name}: only what is live answers now")
+
+
 @click.command(epilog=examples("scalemesh rollback shop"))
 @click.argument("name", metavar="PROJECT")
 @click.option("--to", metavar="DEPLOYMENT", help="Where to. Default: the production deployment before the live one.")

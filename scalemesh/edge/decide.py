@@ -14,6 +14,7 @@ from scalemesh.edge.rules.walk import walk
 from scalemesh.edge.site import Site
 from scalemesh.edge.targets import Malformed, TooLong, read_target
 from scalemesh.rules import NEVER_SET
+from scalemesh.services.windows import Former
 from scalemesh.values import Entry, HostKind, Route
 
 READ: Final = frozenset({"GET", "HEAD"})
@@ -35,14 +36,15 @@ def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) 
         if visit.method not in READ:
             return _not_read(visit, common)
         return pages.too_long(visit, common) if isinstance(why, TooLong) else pages.malformed(visit, common)
-    outcome = walk(asked, site.manifest, site.rules, trace)
+    outcome = walk(asked, site.manifest, site.rules, trace, lambda path: site.window.find(path, now))
     if isinstance(outcome, Forward):
         return _passage(outcome, common)
     if visit.method not in READ and not (isinstance(outcome, Redirect) and outcome.any_method):
         return _not_read(visit, common)
     answer = changed(_carried_out(outcome, visit, site, common), _changes_of(outcome))
     ours = isinstance(answer.body, bytes) and answer.body  # a page of our own, which follows Accept
-    return replace(answer, by_target=not asked.needs_more and not ours)
+    is_former = isinstance(outcome, Serve) and outcome.former is not None  # it ends with time, not with a route
+    return replace(answer, by_target=not (asked.needs_more or ours or is_former))
 
 
 def _not_read(visit: Visit, common: Headers) -> Answer:
@@ -65,6 +67,8 @@ def _passage(outcome: Forward, common: Headers) -> Passage:
 def _carried_out(outcome: Serve | Redirect | Missing | Protected, visit: Visit, site: Site, common: Headers) -> Answer:
     because = outcome.because
     if isinstance(outcome, Serve):
+        if outcome.former is not None:
+            return file_answer(visit, _former_file(outcome.entry, outcome.former, site, because))
         return file_answer(visit, _file(outcome.entry, site, common, because))
     if isinstance(outcome, Redirect):
         headers: Headers = (("Location", outcome.location), REVALIDATE, *common)
@@ -81,6 +85,13 @@ def _file(entry: Entry, site: Site, common: Headers, because: str) -> File:
     return File(entry=entry, encodings=site.encodings, modified=modified, common=common, because=because)
 
 
+def _former_file(entry: Entry, former: Former, site: Site, because: str) -> File:
+    """Its answer names the deployment that it comes from, not the one that is live."""
+    common = common_headers(replace(site.route, deployment=former.deployment))
+    encodings, modified = site.window.encodings, former.created_at
+    return File(entry=entry, encodings=encodings, modified=modified, common=common, because=because)
+
+
 def _changes_of(outcome: Serve | Redirect | Missing | Protected) -> Changes:
     return () if isinstance(outcome, Protected) else outcome.changes
 
@@ -92,7 +103,9 @@ def changed(answer: Answer, changes: Changes) -> Answer:
     headers = list(answer.headers)
     for made in changes:
         name, how = made.change.name, made.change.how
-        if name.lower() in NEVER_SET:
+        if name.lower() == "vary":  # what we vary by is a fact: a rule may add to it
+            how = "append" if made.value else how
+        if name.lower() in NEVER_SET or (name.lower(), how) == ("vary", "remove"):
             continue
         before = [value for key, value in headers if key.lower() == name.lower()]
         headers = [pair for pair in headers if pair[0].lower() != name.lower()]

@@ -15,6 +15,7 @@ from scalemesh.errors import ConflictError, InvalidError, RefusedError, TooManyE
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
 from scalemesh.services import hosts
+from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.caches import Caches
 from scalemesh.services.endings import Endings
 from scalemesh.services.ids import new_id
@@ -56,6 +57,7 @@ class Deployer:
         endings: Endings,
         logs: LogPipeline,
         caches: Caches,
+        windows: AssetWindows,
         *,
         builds: Builds,
         memory_bytes: int,
@@ -65,7 +67,7 @@ class Deployer:
     ) -> None:
         """*memory_bytes* is what all builds together may use; *wake* tells the scheduler that the queue changed."""
         self._ledger, self._endings = ledger, endings
-        self._rows = DeploymentRows(ledger.database)
+        self._rows, self._windows = DeploymentRows(ledger.database), windows
         self._executor, self._logs, self._caches = executor, logs, caches
         self._builds, self._memory_bytes, self._base = builds, memory_bytes, base
         self._wake, self._now = wake, now
@@ -144,7 +146,7 @@ class Deployer:
         return await self._rows.get(found.id)
 
     async def delete(self, deployment: str) -> None:
-        """Forget a deployment, its log and its permalink.
+        """Forget a deployment, its log and its permalink; its files answer nowhere any more.
 
         Raises:
             ConflictError: it is live, or has not come to an end.
@@ -152,10 +154,13 @@ class Deployer:
         found = await self._rows.get(deployment)
         if not found.is_final:
             raise ConflictError(f"{found.id} is {found.state}", fix="cancel it first")
-        async with self._ledger.change(found.project) as tx:
+
+        async def forget(tx: Transaction) -> None:
             if shown := await aliases.pointing_at(tx, found.id):  # here: its aliases would go with it
                 raise ConflictError(f"{found.id} is what {shown[0]} shows", fix="promote another deployment first")
             await deployments.delete(tx, found.id)
+
+        await self._windows.delete(found, forget)
         await self._logs.drop(found.id)
 
     async def delete_project(self, project: Project) -> None:

@@ -69,14 +69,7 @@ def is_compressible(entry: Entry) -> bool:
 
 def encode(encodings: Encodings) -> bytes:
     """*encodings* as compact JSON; equal ones give equal bytes."""
-    document = {
-        "v": FORMAT,
-        "files": {
-            sha256: {coding: [variant.sha256, variant.size_bytes] for coding, variant in variants.items()}
-            for sha256, variants in encodings.by_digest.items()
-        },
-    }
-    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+    return json.dumps({"v": FORMAT, "files": to_json(encodings)}, separators=(",", ":"), sort_keys=True).encode()
 
 
 def decode(data: bytes) -> Encodings:
@@ -85,8 +78,24 @@ def decode(data: bytes) -> Encodings:
     Raises:
         InvalidError: it is none of ours, of another format, or damaged.
     """
-    found = strict.document(data, most_bytes=MAX_BYTES, keys=frozenset({"v", "files"}), version=FORMAT)
-    files = found["files"]
+    keys = frozenset({"v", "files"})
+    return from_json(strict.document(data, most_bytes=MAX_BYTES, keys=keys, version=FORMAT)["files"])
+
+
+def to_json(encodings: Encodings) -> dict[str, Any]:
+    """*encodings* as a value inside another table."""
+    return {
+        sha256: {coding: [variant.sha256, variant.size_bytes] for coding, variant in variants.items()}
+        for sha256, variants in encodings.by_digest.items()
+    }
+
+
+def from_json(files: Any) -> Encodings:
+    """Read what ``to_json`` made, with nothing believed.
+
+    Raises:
+        InvalidError: it is damaged.
+    """
     if type(files) is not dict or len(files) > MAX_FILES:
         raise InvalidError(f"expected at most {MAX_FILES} files")
     return Encodings({strict.digest(sha256): _variants(variants) for sha256, variants in files.items()})

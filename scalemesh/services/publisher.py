@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from scalemesh.db import deployments, projects
+from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import (
     ConflictError,
@@ -25,6 +26,7 @@ from scalemesh.errors import (
 from scalemesh.faults import fault
 from scalemesh.ports import Store
 from scalemesh.services import manifests
+from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.endings import Endings
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.listings import Listings, OutputFile, put_bytes
@@ -59,6 +61,7 @@ class Publisher:
         stored: Stored,
         endings: Endings,
         logs: LogPipeline,
+        windows: AssetWindows,
         *,
         limits: Limits,
         base: str,
@@ -72,7 +75,7 @@ class Publisher:
         *is_ready* is called after each deployment that has become ready.
         """
         self._ledger, self._stored, self._endings, self._logs = ledger, stored, endings, logs
-        self._rows = DeploymentRows(ledger.database)
+        self._rows, self._windows = DeploymentRows(ledger.database), windows
         self._limits, self._base, self._site_url = limits, base, site_url
         self._immutable, self._is_ready, self._now = immutable, is_ready, now
         self._accepted: asyncio.Queue[DeploymentId] = asyncio.Queue()
@@ -157,11 +160,14 @@ class Publisher:
         )
         manifest = await put_bytes(self._stored.store, manifests.encode(made.manifest))
         fault("publish.after_manifest")
-        async with self._ledger.change(deployment.project) as tx:
+
+        async def publish(tx: Transaction) -> list[str]:
             project = await projects.get(tx, deployment.project)  # here: a person may pin it until the last moment
             await projects.own(tx, deployment.project, blobs)
             await deployments.ready(tx, deployment.id, manifest, self._now())
-            moved = await go_live(tx, deployment, project, self._base)
+            return await go_live(tx, deployment, project, self._base)
+
+        moved = await self._windows.move(deployment.project, publish)
         fault("publish.after_commit")
         self._is_ready()
         await self._told_ready(deployment, moved)

@@ -6,6 +6,7 @@ from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError
 from scalemesh.services import hosts
+from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.ledger import Ledger
 from scalemesh.values import Deployment, DeploymentId, Environment, HostKind, Project, ProjectId, Route, State
 
@@ -13,8 +14,8 @@ from scalemesh.values import Deployment, DeploymentId, Environment, HostKind, Pr
 class Releases:
     """Moves production aliases, on a person's word."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, windows: AssetWindows) -> None:
+        self._ledger, self._windows = ledger, windows
         self._aliases, self._rows = AliasRows(ledger.database), DeploymentRows(ledger.database)
 
     async def of_project(self, project: ProjectId) -> list[Route]:
@@ -58,12 +59,14 @@ class Releases:
         return await self._rows.get(previous)
 
     async def _point(self, deployment: Deployment, *, pinned: bool) -> None:
-        async with self._ledger.change(deployment.project) as tx:
+        async def point(tx: Transaction) -> None:
             found = await deployments.get(tx, deployment.id)  # it may have been deleted since the caller looked
             if found.state is not State.READY:
                 raise ConflictError(f"{found.id} is {found.state}", why="only what is ready can be live")
             await aliases.point_production(tx, found.project, found.id)
             await projects.pin(tx, found.project, pinned=pinned)
+
+        await self._windows.move(deployment.project, point)
 
 
 async def go_live(tx: Transaction, deployment: Deployment, project: Project, base: str) -> list[str]:

@@ -6,19 +6,21 @@ for the project row that names it, and the files in it for the deployments that 
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from scalemesh.errors import InvalidError
 from scalemesh.services import strict
+from scalemesh.services.encodings import Encodings, from_json, to_json
 from scalemesh.services.hashed_names import carries_hash
 from scalemesh.services.manifests import check_path, is_hidden
 from scalemesh.values import DeploymentId, Entry, Manifest
 
 FORMAT: Final = 1
-MAX_BYTES: Final = 64 * 1024 * 1024  #: of an encoded table
+MAX_BYTES: Final = 192 * 1024 * 1024  #: of an encoded table
 MAX_ENTRIES: Final = 200_000  #: the newest first; what is beyond is left out
 MAX_FORMERS: Final = 200
 
@@ -38,9 +40,12 @@ class Former:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Percent-decoded paths without a leading slash -> whose file it is, and which."""
+    """What the former production deployments of one project still answer."""
 
+    #: percent-decoded path without a leading slash -> whose file it is, and which
     files: Mapping[str, tuple[Former, Entry]] = field(default_factory=dict)
+    encodings: Encodings = field(default_factory=Encodings)  #: of those files
+    formers: tuple[Former, ...] = ()  #: all that were merged, newest first
 
     def find(self, path: str, now: datetime) -> tuple[Former, Entry] | None:
         """The file of a former deployment at *path*, while its time lasts."""
@@ -48,14 +53,18 @@ class Window:
         return found if found is not None and now < found[0].until else None
 
 
-def merge(formers: Iterable[tuple[Former, Manifest]]) -> Window:
-    """One table of what *formers* (newest first) hold; of a path that several hold, the newest one's file."""
-    files: dict[str, tuple[Former, Entry]] = {}
-    for former, manifest in formers:
-        for path, entry in manifest.entries.items():
-            if len(files) < MAX_ENTRIES and path not in files and _stays(path, entry):
-                files[path] = (former, entry)
-    return Window(files)
+def grown(window: Window, former: Former, manifest: Manifest, encodings: Encodings) -> Window:
+    """*window* with *former*, which left last: of a path that several hold, the newest one's file counts."""
+    files = {path: (former, entry) for path, entry in manifest.entries.items() if _stays(path, entry)}
+    for path, found in window.files.items():
+        files.setdefault(path, found)
+    kept = dict(islice(files.items(), MAX_ENTRIES))
+    variants = {
+        entry.sha256: encodings.variants_of(entry.sha256) or window.encodings.variants_of(entry.sha256)
+        for _, entry in kept.values()
+    }
+    known = Encodings({sha256: each for sha256, each in variants.items() if each})
+    return Window(kept, known, (former, *window.formers))
 
 
 def _stays(path: str, entry: Entry) -> bool:
@@ -64,18 +73,18 @@ def _stays(path: str, entry: Entry) -> bool:
 
 def encode(window: Window) -> bytes:
     """*window* as compact JSON; equal ones give equal bytes."""
-    formers = sorted({former.deployment: former for former, _ in window.files.values()}.items())
     types = sorted({entry.content_type for _, entry in window.files.values()})
-    numbers = {deployment: number for number, (deployment, _) in enumerate(formers)}
+    numbers = {former.deployment: number for number, former in enumerate(window.formers)}
     kinds = {kind: number for number, kind in enumerate(types)}
     document = {
         "v": FORMAT,
         "types": types,
-        "formers": [[deployment, _ms(former.created_at), _ms(former.until)] for deployment, former in formers],
+        "formers": [[each.deployment, _ms(each.created_at), _ms(each.until)] for each in window.formers],
         "files": [
             [path, entry.sha256, entry.size_bytes, kinds[entry.content_type], numbers[former.deployment]]
             for path, (former, entry) in sorted(window.files.items())
         ],
+        "encodings": to_json(window.encodings),
     }
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
 
@@ -86,7 +95,7 @@ def decode(data: bytes) -> Window:
     Raises:
         InvalidError: it is none of ours, of another format, or damaged.
     """
-    keys = frozenset({"v", "types", "formers", "files"})
+    keys = frozenset({"v", "types", "formers", "files", "encodings"})
     found = strict.document(data, most_bytes=MAX_BYTES, keys=keys, version=FORMAT)
     types = [strict.matching(_TYPE, kind) for kind in strict.items(found["types"], MAX_ENTRIES)]
     formers = [_former(row) for row in strict.items(found["formers"], MAX_FORMERS)]
@@ -94,7 +103,7 @@ def decode(data: bytes) -> Window:
     files = dict(_file(row, types, formers) for row in rows)
     if len(files) != len(rows):
         raise InvalidError("a path stands there twice")
-    return Window(files)
+    return Window(files, from_json(found["encodings"]), tuple(formers))
 
 
 def _former(value: Any) -> Former:

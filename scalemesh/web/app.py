@@ -11,6 +11,7 @@ from aiohttp import web
 
 from scalemesh.ports import Checks
 from scalemesh.services.accounts import Accounts
+from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.callers import Callers
 from scalemesh.services.deployer import Deployer
@@ -75,6 +76,8 @@ class Services(Protocol):
     def routes(self) -> RouteTable: ...
     @property
     def uploads(self) -> Uploads: ...
+    @property
+    def windows(self) -> AssetWindows: ...
 
 
 def make_control_app(
@@ -114,7 +117,7 @@ def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool)
     return [
         SessionRoutes(services.accounts, gate, services.links, trusted=trusted).table(),
         TokenRoutes(services.accounts).table(),
-        ProjectRoutes(projects, deployer, releases, views).table(),
+        ProjectRoutes(projects, deployer, releases, services.windows, views).table(),
         VariableRoutes(projects).table(),
         DeploymentRoutes(deployer, projects, releases, views).table(),
         UploadRoutes(services.uploads, deployer).table(),

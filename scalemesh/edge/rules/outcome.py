@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from scalemesh.edge.answers import Headers
 from scalemesh.rules import HeaderChange, Place
+from scalemesh.services.windows import Former
 from scalemesh.values import Entry
 
 
@@ -28,6 +29,7 @@ class Serve:
     path: str = ""  #: of the entry
     status: int = 200
     changes: Changes = ()
+    former: Former | None = None  #: whose file it is, where it is not the current deployment's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

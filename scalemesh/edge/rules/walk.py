@@ -4,7 +4,7 @@ Protected paths; the rules before files; files; the rules for what is not there;
 that is tried is noted for ``explain``, where somebody asks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qsl
@@ -19,7 +19,8 @@ from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Malformed, read_target
 from scalemesh.rules import Dialect, Place, Rule
 from scalemesh.services.content_types import is_asset, is_page
-from scalemesh.values import Manifest
+from scalemesh.services.windows import Former
+from scalemesh.values import Entry, Manifest
 
 DIALECTS: Final[Mapping[Dialect, Habits]] = {
     Dialect.DEFAULT: default.HABITS,
@@ -30,14 +31,23 @@ DIALECTS: Final[Mapping[Dialect, Habits]] = {
 ABSOLUTE: Final = ("http://", "https://")
 
 
-def walk(asked: Asked, manifest: Manifest, ruleset: Ruleset, trace: Trace | None = None) -> Outcome:
-    """What the rules say of *asked*. They are tried in their order, each at most once."""
-    return _Walk(asked, manifest, ruleset, trace).outcome()
+#: path -> the file that a former production deployment still answers there
+Kept = Callable[[str], tuple[Former, Entry] | None]
+
+
+def walk(
+    asked: Asked, manifest: Manifest, ruleset: Ruleset, trace: Trace | None = None, kept: Kept = lambda _path: None
+) -> Outcome:
+    """What the rules say of *asked*. They are tried in their order, each at most once.
+
+    A file that *kept* has counts as one of the site's own, where the site has none of that path any more.
+    """
+    return _Walk(asked, manifest, ruleset, trace, kept).outcome()
 
 
 class _Walk:
-    def __init__(self, asked: Asked, manifest: Manifest, ruleset: Ruleset, trace: Trace | None) -> None:
-        self._asked, self._manifest, self._ruleset, self._trace = asked, manifest, ruleset, trace
+    def __init__(self, asked: Asked, manifest: Manifest, ruleset: Ruleset, trace: Trace | None, kept: Kept) -> None:
+        self._asked, self._manifest, self._ruleset, self._trace, self._kept = asked, manifest, ruleset, trace, kept
         self._rules = ruleset.rules
         self._habits = DIALECTS[ruleset.rules.dialect]
         self._path = asked.path[1:]  #: where files are looked for; a rule may lead elsewhere
@@ -125,7 +135,11 @@ class _Walk:
         return found
 
     def _find(self, path: str) -> Serve | Redirect | None:
-        return self._habits.find(path, self._asked.query, self._manifest, self._rules)
+        found = self._habits.find(path, self._asked.query, self._manifest, self._rules)
+        if found is not None or (kept := self._kept(path)) is None:
+            return found
+        former, entry = kept
+        return Serve(entry=entry, because=f"asset window: {path} of {former.deployment}", path=path, former=former)
 
     def _is_page_for_asset(self, found: Outcome) -> bool:
         """A missing asset never answers as a page, whatever a rule says: a browser would take it for the asset."""

@@ -1,4 +1,4 @@
-"""Projects: create, list, show, change, delete; rollback and unpin."""
+"""Projects: create, list, show, change, delete; rollback, unpin and purge."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from scalemesh.decode import decode
+from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.projects import Projects
 from scalemesh.services.releases import Releases
@@ -39,8 +40,11 @@ class WantedRollback:
 
 
 class ProjectRoutes:
-    def __init__(self, projects: Projects, deployer: Deployer, releases: Releases, views: Views) -> None:
-        self._projects, self._deployer, self._releases, self._views = projects, deployer, releases, views
+    def __init__(
+        self, projects: Projects, deployer: Deployer, releases: Releases, windows: AssetWindows, views: Views
+    ) -> None:
+        self._projects, self._deployer, self._releases = projects, deployer, releases
+        self._windows, self._views = windows, views
 
     def table(self) -> list[web.RouteDef]:
         return [
@@ -51,6 +55,7 @@ class ProjectRoutes:
             web.delete("/api/v1/projects/{project}", self.delete),
             web.post("/api/v1/projects/{project}/rollback", self.rollback),
             web.post("/api/v1/projects/{project}/unpin", self.unpin),
+            web.post("/api/v1/projects/{project}/purge", self.purge),
         ]
 
     async def page(self, request: web.Request) -> web.Response:
@@ -113,3 +118,9 @@ class ProjectRoutes:
         project = await self._projects.named(request.match_info["project"])
         await self._releases.unpin(project.id)
         return web.json_response(self._views.project(await self._projects.named(project.id)))
+
+    async def purge(self, request: web.Request) -> web.Response:
+        """End at once what former production deployments still answer."""
+        project = await self._projects.named(request.match_info["project"])
+        await self._windows.purge(project.id)
+        return web.json_response(self._views.project(project))
