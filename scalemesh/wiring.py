@@ -183,13 +183,12 @@ def assemble(
     memory_bytes, links, routes = memory_for_builds(config), Links(config.hosts, port), RouteTable()
     ledger = Ledger(database, routes)
     logs = LogPipeline(plugins.logs, plugins.bus, now=now, counted=counted)
-    receiving = Receiving(database, plugins.store, limits)
-    endings = Endings(ledger, receiving, logs, now=now)
+    stored = Stored(plugins.store, Listings(plugins.store), Receiving(database, plugins.store, limits))
+    endings = Endings(ledger, stored.receiving, logs, now=now)
     scheduler = Scheduler(
         ledger, plugins.executor, endings, logs, tokens,
         builds=builds, memory_bytes=memory_bytes, socket=str(config.builds_socket), now=now,
     )  # fmt: skip
-    stored = Stored(plugins.store, Listings(plugins.store), receiving)
     windows = AssetWindows(ledger, plugins.store, days=config.serving.asset_window_days, now=now)
     encoder = Encoder(ledger, plugins.store, most_bytes=config.serving.encoded_file_mib * MIB)
     publisher = Publisher(
@@ -210,9 +209,7 @@ def assemble(
             builds=builds, memory_bytes=memory_bytes, base=base, wake=scheduler.wake, now=now,
         ),
         encoder=encoder,
-        ledger=ledger,
-        links=links,
-        logs=logs,
+        ledger=ledger, links=links, logs=logs,
         projects=projects,
         publisher=publisher,
         releases=Releases(ledger, windows),

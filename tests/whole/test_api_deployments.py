@@ -54,6 +54,8 @@ async def test_rollback_promote_and_unpin_move_what_is_live(host: ControlHost) -
     assert (await host.ask("GET", "/projects/site"))["pinned"] is True
     assert (await host.ask("POST", f"/deployments/{new}/promote"))["is_live"] is True
     await host.ask("POST", "/projects/site/rollback", {"to": old})
+    shown = await host.ask("POST", "/projects/site/purge")
+    assert (shown["pinned"], shown["live"]) == (True, old)
     shown = await host.ask("POST", "/projects/site/unpin")
     assert (shown["pinned"], shown["live"]) == (False, old)
 
