@@ -1,10 +1,11 @@
 """One TOML file -> a frozen Config. config/scalemesh.toml documents every setting with its default and unit."""
 
+import os
 import tomllib
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from scalemesh.decode import decode, environment
@@ -71,12 +72,15 @@ class Serving:
 class Edge:
     """Connections of visitors: how many, and how long one may keep us waiting."""
 
+    workers: Literal["auto"] | int = 1
     connections: int = 20_000
     connections_per_address: int = 500
     head_timeout_s: int = 15
     stall_timeout_s: int = 60
 
     def __post_init__(self) -> None:
+        if isinstance(self.workers, int):
+            _within("workers", self.workers, 1, 64)
         _within("connections", self.connections, 16, 1_000_000)
         _within("connections_per_address", self.connections_per_address, 1, 1_000_000)
         for name in ("head_timeout_s", "stall_timeout_s"):
@@ -229,6 +233,12 @@ class Config:
         kind = str(table["kind"])
         settings = table.get(kind, {})
         return Plugin(kind, dict(settings) if isinstance(settings, dict) else {})
+
+    @property
+    def serving_processes(self) -> int:
+        """How many there are to be beside the daemon: none where it serves the sites itself."""
+        wanted = self.edge.workers if isinstance(self.edge.workers, int) else os.cpu_count() or 1
+        return wanted if wanted > 1 else 0
 
     @property
     def run_dir(self) -> Path:

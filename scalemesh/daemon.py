@@ -9,7 +9,7 @@ import socket
 import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from scalemesh.config import Config, Listen
-from scalemesh.edge.listening import Edge, open_edge
+from scalemesh.edge.listening import Adopting, Edge, open_edge
+from scalemesh.edge.workers import START_S, Adopt, Workers
 from scalemesh.errors import ConfigError
 from scalemesh.services.hosts import normal_host
 
@@ -36,21 +37,26 @@ class Daemon:
     def __init__(
         self,
         config: Config,
-        public: socket.socket,
+        listeners: Sequence[socket.socket],
         *,
         load: Callable[[], Awaitable[object]],
         control: web.Application,
         admin: web.Application,
         builds: web.Application,
         edge: Edge,
+        workers: Workers | None,
         background: Sequence[Callable[[], Coroutine[None, None, None]]],
     ) -> None:
-        """*public* is bound but does not listen yet; *load* runs before anything does."""
-        self._config, self._public, self._load, self._background = config, public, load, background
+        """*listeners* are bound but do not listen yet; *load* runs before anything does.
+
+        With *workers* those have the listeners, and the daemon is passed what is not a site's.
+        """
+        self._config, self._load, self._background = config, load, background
+        self._listener, self._workers = listeners[0], workers
         control.middlewares.insert(0, by_host(edge))
         admin.middlewares.insert(0, same_user)
         self._control, self._admin, self._builds, self._edge = control, admin, builds, edge
-        self.port: int = public.getsockname()[1]
+        self.port: int = listeners[0].getsockname()[1]
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until cancelled; *ready* is called once every socket listens."""
@@ -85,12 +91,14 @@ class Daemon:
             edge = open_edge(
                 self._edge,
                 runner_server(runner),
-                self._public,
+                None if self._workers else self._listener,
                 backlog=self._config.listen.backlog,
                 stop_s=STOP_S,
                 options=PROTOCOL,
             )
-            async with edge:
+            async with edge as front, AsyncExitStack() as beside:
+                if self._workers is not None:
+                    await beside.enter_async_context(_serving(self._workers, Adopting(front)))
                 yield
 
 
@@ -115,23 +123,57 @@ def only_daemon(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def bound_socket(listen: Listen) -> Iterator[socket.socket]:
-    """The public socket, bound but not listening, so that a taken port is told before anything starts.
+def bound_sockets(listen: Listen, count: int) -> Iterator[list[socket.socket]]:
+    """*count* sockets for the public port, bound but not listening: a taken port is told before anything starts.
 
     Raises:
         ConfigError: the address cannot be had.
     """
-    with socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET) as sock:
+    with ExitStack() as opened:
+        first = opened.enter_context(_bound(listen, listen.port, is_shared=False))
+        if count == 1:
+            yield [first]
+            return
+        port = first.getsockname()[1]
+        first.close()  # it has proven that the port is nobody's: sockets that share one would join any stranger's
+        yield [opened.enter_context(_bound(listen, port, is_shared=True)) for _ in range(count)]
+
+
+def _bound(listen: Listen, port: int, *, is_shared: bool) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET)
+    try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((listen.host, listen.port))
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {listen.host} port {listen.port}",
-                why=error.strerror or str(error),
-                fix="end what listens there, or set another listen.port",
-            ) from error
-        yield sock
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((listen.host, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"cannot listen on {listen.host} port {port}",
+            why=error.strerror or str(error),
+            fix="end what listens there, or set another listen.port",
+        ) from error
+    return sock
+
+
+@asynccontextmanager
+async def _serving(workers: Workers, adopt: Adopt) -> AsyncIterator[None]:
+    """Keep *workers* running; entered once all of them serve.
+
+    Raises:
+        ConfigError: they do not come up.
+    """
+    running = asyncio.create_task(workers.serve(adopt))
+    try:
+        await asyncio.wait_for(workers.ready(), START_S)
+        yield
+    except TimeoutError as error:
+        raise ConfigError(
+            "the serving processes do not start", fix="see the log; edge.workers = 1 does without"
+        ) from error
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
 
 
 def by_host(edge: Edge) -> Middleware:
@@ -148,9 +190,7 @@ def by_host(edge: Edge) -> Middleware:
         )
         if normal_host(caller.host) == edge.control:
             return await handler(request)
-        answer = await edge.visits.answer(request)
-        edge.visited(answer.status, 1, 0 if request.method == "HEAD" else answer.content_length or 0)
-        return answer
+        return await edge.answer(request)
 
     return choose
 

@@ -91,7 +91,8 @@ class _Decoder:
         if data is None and type(None) in args:
             return None
         rest = [arg for arg in args if arg is not type(None)]
-        return self.value(rest[0], data, where)
+        fitting = [arg for arg in rest if data in typing.get_args(arg) or type(data) is arg]
+        return self.value((fitting or rest)[0], data, where)
 
     def _sequence(self, kind: Any, data: object, where: str) -> object:
         if not isinstance(data, list):

@@ -3,17 +3,19 @@
 import asyncio
 import logging
 import os
+import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from builder.frameworks import immutable_patterns
 from scalemesh import registry
 from scalemesh.config import MIB, Config, Hosts
-from scalemesh.daemon import Daemon, bound_socket, only_daemon, until_signal
+from scalemesh.daemon import Daemon, bound_sockets, only_daemon, until_signal
 from scalemesh.db.database import Database, open_database
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.front import Patience
@@ -21,6 +23,7 @@ from scalemesh.edge.listening import Edge
 from scalemesh.edge.proxy import Proxy
 from scalemesh.edge.quick import Quick
 from scalemesh.edge.visit import Visits
+from scalemesh.edge.workers import Workers
 from scalemesh.errors import ConfigError, ScaleMeshError
 from scalemesh.ports import BlobStore, Checks, Executor, Finding, LocalFiles, LogBus, LogStore, Store
 from scalemesh.services.accounts import Accounts
@@ -39,7 +42,7 @@ from scalemesh.services.projects import Projects
 from scalemesh.services.publisher import Publisher, Stored
 from scalemesh.services.receiving import Receiving
 from scalemesh.services.releases import Releases
-from scalemesh.services.routing import RouteTable
+from scalemesh.services.routing import Followers, RouteTable
 from scalemesh.services.scheduler import Scheduler
 from scalemesh.services.uploads import Uploads
 from scalemesh.services.vault import BuildTokens, Vault, load_key
@@ -63,33 +66,34 @@ class Plugins:
 @asynccontextmanager
 async def open_plugins(config: Config) -> AsyncIterator[Plugins]:
     """Open what fills each plug point; closed in the opposite order."""
-    builds, root = config.builds, config.git.file_root
+    root = config.git.file_root
     if root is not None and not root.is_dir():
         raise ConfigError(f"git.file_root = {str(root)!r}: no such folder", fix="make it, or correct the path")
+    async with AsyncExitStack() as opened:
+        points = ("store", "logs", "bus", "executor")
+        yield Plugins(**{point: await opened.enter_async_context(open_point(point, config)) for point in points})
+
+
+def open_point(point: str, config: Config) -> AbstractAsyncContextManager[Any]:
+    """What fills one plug point, to be opened; what other tables of the config say of it are its defaults."""
+    builds = config.builds
     defaults: dict[str, dict[str, object]] = {
         "executor": {
             "ca_bundle": builds.ca_bundle,
             "allow_networks": list(builds.allow_networks),
-            "file_root": str(root or ""),
+            "file_root": str(config.git.file_root or ""),
         },
         "store": {"path": "store"},
         "logs": {"path": "logs.db"},
     }
-    async with AsyncExitStack() as opened:
-        found = {
-            point: await opened.enter_async_context(
-                registry.open_plugin(point, config.plugin(point), config.data_dir, defaults.get(point))
-            )
-            for point in ("store", "logs", "bus", "executor")
-        }
-        yield Plugins(**found)
+    return registry.open_plugin(point, config.plugin(point), config.data_dir, defaults.get(point))
 
 
 @asynccontextmanager
 async def build(config: Config) -> AsyncIterator[Daemon]:
     """Everything that `scalemesh serve` runs; tests call this with another config."""
     async with AsyncExitStack() as opened:
-        public = opened.enter_context(bound_socket(config.listen))
+        listeners = opened.enter_context(bound_sockets(config.listen, max(1, config.serving_processes)))
         database = await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
         plugins = await opened.enter_async_context(open_plugins(config))
         await prove(plugins)
@@ -98,14 +102,25 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             if finding.fix:
                 log.warning("hosts: %s", finding.what, extra={"fix": finding.fix})
         metrics = Metrics()
-        services = assemble(config, database, plugins, public.getsockname()[1], counted=metrics.log_lines)
+        routes = RouteTable()
+        workers = serving_workers(config, listeners, routes, metrics.visits)
+        services = assemble(
+            config,
+            database,
+            plugins,
+            listeners[0].getsockname()[1],
+            routes=routes,
+            followers=workers,
+            counted=metrics.log_lines,
+        )
         yield Daemon(
             config,
-            public,
+            listeners,
             load=services.ledger.load,
             control=make_control_app(services, plugins.all(), metrics, trusted=False),
             admin=make_control_app(services, plugins.all(), metrics, trusted=True),
             builds=make_builds_app(services.builds),
+            workers=workers,
             edge=make_edge(config, services.routes, plugins.store, services.callers, proxy, metrics.visits),
             background=[
                 services.publisher.serve,
@@ -114,6 +129,15 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
                 partial(tell_of_builds, plugins.executor),  # a tiny build: sites do not wait for it
             ],
         )
+
+
+def serving_workers(
+    config: Config, listeners: Sequence[socket.socket], routes: RouteTable, visited: Callable[[int, int, int], None]
+) -> Workers | None:
+    """The processes that serve sites; None where the daemon does it itself."""
+    if not config.serving_processes:
+        return None
+    return Workers([sys.executable, "-m", "scalemesh.worker"], config, listeners, routes, visited=visited)
 
 
 def make_edge(
@@ -174,14 +198,16 @@ def assemble(
     plugins: Plugins,
     port: int,
     *,
+    routes: RouteTable | None = None,
+    followers: Followers | None = None,
     counted: Callable[[int], None] = lambda _lines: None,
 ) -> Services:
     """Join the rules; nothing starts to run by it."""
     now, base, builds, limits = utc_now, config.hosts.base, config.builds, config.builds.limits()
     key = load_key(config.data_dir / "key")
     vault, tokens = Vault(key), BuildTokens(key, lifetime_s=builds.time_limit_s + DAY_S)
-    memory_bytes, links, routes = memory_for_builds(config), Links(config.hosts, port), RouteTable()
-    ledger = Ledger(database, routes)
+    memory_bytes, links, routes = memory_for_builds(config), Links(config.hosts, port), routes or RouteTable()
+    ledger = Ledger(database, routes, followers)
     logs = LogPipeline(plugins.logs, plugins.bus, now=now, counted=counted)
     stored = Stored(plugins.store, Listings(plugins.store), Receiving(database, plugins.store, limits))
     endings = Endings(ledger, stored.receiving, logs, now=now)

@@ -1,6 +1,7 @@
 """What all connections of one listening socket share: time, heads that are known, the ways to an answer, limits."""
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from scalemesh.edge.quick import Quick, Tally
 from scalemesh.edge.wire import http_now, request_ids
 from scalemesh.services.callers import Callers
 from scalemesh.services.hosts import normal_host
+
+#: Takes a connection's socket, and what was read from it; raises OSError where it cannot.
+GiveAway = Callable[[socket.socket, bytes], None]
 
 TICK_S: Final = 0.25
 MOST_PROXIES: Final = 16  #: whose heads are remembered, each apart
@@ -67,13 +71,15 @@ class Front:
         callers: Callers,
         visited: Callable[[int, int, int], None],
         options: Mapping[str, object],
+        give_away: GiveAway | None = None,
     ) -> None:
         """*server* answers what is handed over, with *options* for its protocol.
 
-        *visited* is told of answers: status, how many, bytes of their bodies.
+        *visited* is told of answers: status, how many, bytes of their bodies. *give_away* hands a connection to
+        another process; then what is not for a site, or cannot be read by us, is not ours.
         """
         self.loop = asyncio.get_running_loop()
-        self.quick, self.patience = quick, patience
+        self.quick, self.patience, self.give_away = quick, patience, give_away
         self._server, self._control, self._options = server, control, options
         self._callers, self._visited = callers, visited
         self._heads = Heads()

@@ -6,7 +6,10 @@ body, what is badly written) gives the connection away for good.
 """
 
 import asyncio
+import logging
+import os
 import re
+import socket
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -16,6 +19,8 @@ from scalemesh.edge.inner import Inner
 from scalemesh.edge.quick import FilePart, Ready
 from scalemesh.edge.sending import FileSender
 
+log = logging.getLogger(__name__)
+GIVE_AGAIN_S: Final = 0.01
 SHORTEST_S: Final = 0.3  #: between two looks at one connection
 JOINED: Final = 16 * 1024  #: bytes of a body up to which copying is cheaper than a list of buffers
 MAX_WAITING: Final = 256 * 1024  #: bytes behind a request that is being answered; then the socket is read no more
@@ -33,12 +38,13 @@ class Connection(asyncio.Protocol):
         "_sender", "_stalled", "_timer", "_transport", "_waiting",
     )  # fmt: skip
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, first: bytes = b"") -> None:
+        """*first* was read from the connection already."""
         self._front = front
         self._transport: asyncio.Transport | None = None
         self._inner: Inner | None = None
         self._sender: FileSender | None = None
-        self._waiting = b""  #: received, not looked at yet
+        self._waiting = first  #: received, not looked at yet
         self._is_full = False  #: so much waits that the socket is not read
         self._begun = 0.0  #: when the head began that is not whole yet; 0: there is none
         self._busy = False  #: an answer is under way that is not ours to finish at once
@@ -61,6 +67,7 @@ class Connection(asyncio.Protocol):
             return
         self._heads = self._front.heads_for(self._peer)
         self._look_in(self._front.patience.idle_s)
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._front.release(self, self._peer)
@@ -145,6 +152,8 @@ class Connection(asyncio.Protocol):
         head = self._head(data[end:stop]) if line is not None else None
         if line is None or head is None:
             return self._hand_over_for_good(data)
+        if self._front.give_away is not None and not self._front.is_site(head.host):
+            return self._give_away(data)
         method, target = line[1].decode(), line[2]
         if method in BY_US and not head.body_bytes and self._answer(method, head, target):
             return data[stop:]
@@ -224,8 +233,29 @@ class Connection(asyncio.Protocol):
         return self._feed(data)
 
     def _hand_over_for_good(self, data: bytes) -> bytes:
+        if self._front.give_away is not None:
+            return self._give_away(data)
         self._for_good = self._busy = True
         return self._feed(data)
+
+    def _give_away(self, data: bytes) -> bytes:
+        """Let another process have the connection, once all that was answered so far is sent."""
+        transport, give_away = self._transport, self._front.give_away
+        self._busy = True
+        self._waiting = b""
+        if transport is None or give_away is None or transport.is_closing():
+            return b""
+        transport.pause_reading()
+        if transport.get_write_buffer_size():
+            self._front.loop.call_later(GIVE_AGAIN_S, self._give_away, data)
+            return b""
+        try:
+            with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as ours:
+                give_away(ours, data)
+        except OSError as error:
+            log.warning("a connection could not be passed on", extra={"error": str(error)})
+        transport.abort()
+        return b""
 
     def _feed(self, data: bytes) -> bytes:
         """Give aiohttp what belongs to its request; return the rest."""

@@ -176,7 +176,7 @@ class Deployer:
         # What was submitted meanwhile goes with it: its builder is told so by a 410.
         async with self._ledger.database.transaction() as tx:
             await projects.delete(tx, project.id)
-        self._ledger.forget(project.id)
+        await self._ledger.forget(project.id)
         await self._caches.drop(project.id)
 
     def _check(self, project: Project, wanted: Wanted) -> None:

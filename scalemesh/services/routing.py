@@ -1,8 +1,29 @@
 """The route table: which host leads where, in memory, one project at a time and never half."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from scalemesh.values import ProjectId, Route
+
+
+class Followers(Protocol):
+    """Others who serve by the same routes."""
+
+    async def follow(self, project: ProjectId, generation: int, routes: Sequence[Route]) -> None:
+        """Return once all of them serve by *routes*, or are out of the way."""
+
+    async def forget(self, project: ProjectId) -> None:
+        """Return once none of them serves *project* any more."""
+
+
+class Nobody:
+    """There are none."""
+
+    async def follow(self, project: ProjectId, generation: int, routes: Sequence[Route]) -> None:
+        """Nothing to wait for."""
+
+    async def forget(self, project: ProjectId) -> None:
+        """Nothing to wait for."""
 
 
 class RouteTable:
@@ -38,6 +59,11 @@ class RouteTable:
         self._routes.update(own)
         self._hosts[project] = tuple(own)
         return True
+
+    def all(self) -> Iterator[tuple[ProjectId, int, list[Route]]]:
+        """Every project's generation and routes, as ``apply`` takes them."""
+        for project, hosts in self._hosts.items():
+            yield project, self._generations[project], [self._routes[host] for host in hosts if host in self._routes]
 
     def remove(self, project: ProjectId) -> None:
         """Forget *project* for good: its id is never given again, so nothing late can bring it back."""

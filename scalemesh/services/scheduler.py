@@ -106,7 +106,7 @@ class Scheduler:
                 break
             else:
                 return None
-        self._ledger.apply(started.project, generation, routes)
+        await self._ledger.apply(started.project, generation, routes)
         return started
 
     def _take_in_hand(self, deployment: Deployment, group: asyncio.TaskGroup) -> None:

@@ -31,6 +31,8 @@ data_dir = "data"
 port = 0
 [hosts]
 {hosts}
+[edge]
+{edge}
 [git]
 allow = ["https", "ssh", "http", "file"]
 file_root = "git"
@@ -51,6 +53,7 @@ class RunningDaemon:
     builds: str = ""
     executor: str = ""
     hosts: str = ""
+    edge: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     prefix: Sequence[str] = ()  #: words before the daemon's; they must exec it
     netns: str = ""  #: the name of the network namespace that it runs in; empty: ours
@@ -89,7 +92,9 @@ class RunningDaemon:
     def launch(self, **environ: str) -> None:
         """Start it and do not wait: for one that may never listen."""
         (self.home / "git").mkdir(parents=True, exist_ok=True)
-        self.config.write_text(CONFIG.format(builds=self.builds, executor=self.executor, hosts=self.hosts))
+        self.config.write_text(
+            CONFIG.format(builds=self.builds, executor=self.executor, hosts=self.hosts, edge=self.edge)
+        )
         self._let_go()
         inside = ("nsenter", f"--net=/run/netns/{self.netns}") if self.netns else ()
         with (self.home / "daemon.log").open("ab") as log:
@@ -291,11 +296,12 @@ async def running_daemon(
     builds: str = "",
     executor: str = "",
     hosts: str = "",
+    edge: str = "",
     prefix: Sequence[str] = (),
     netns: str = "",
 ) -> AsyncIterator[RunningDaemon]:
     """Start one; at the end it is stopped, and its builds with it."""
-    daemon = RunningDaemon(home, builds=builds, executor=executor, hosts=hosts, prefix=prefix, netns=netns)
+    daemon = RunningDaemon(home, builds=builds, executor=executor, hosts=hosts, edge=edge, prefix=prefix, netns=netns)
     try:
         await daemon.start()
         yield daemon
