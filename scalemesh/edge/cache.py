@@ -227,7 +227,7 @@ def _weight_of(part: _Part) -> int:
     if isinstance(part, Encodings):
         return sum(_ENTRY + _VARIANT * len(variants) for variants in part.by_digest.values())
     if isinstance(part, Window):
-        return sum(len(path) + _ENTRY for path in part.files)
+        return sum(len(path) + _ENTRY for path in part.files) + _weight_of(part.encodings)
     return sum(len(path) + _ENTRY for path in part.manifest.entries) + part.rules.count * _RULE
 
 

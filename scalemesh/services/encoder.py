@@ -24,6 +24,7 @@ from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Manifest, P
 
 log = logging.getLogger(__name__)
 RETRY_S: Final = (1.0, 5.0, 30.0, 60.0)
+GIVES_UP_AFTER: Final = 3  #: deployments that the store does not give: then it is the store
 LOOKED_AT: Final = 5  #: tables of earlier deployments that are searched for variants made before
 
 Variants = dict[Digest, Mapping[str, Blob]]
@@ -57,20 +58,25 @@ class Encoder:
             await self._woken.wait()
 
     async def encode_waiting(self) -> None:
-        """Encode until no deployment waits.
+        """Encode until no deployment waits. One that the store does not give holds up no other.
 
         Raises:
-            UnreachableError: the store or the database does not answer.
+            UnreachableError: the store or the database does not answer; what waits goes on waiting.
         """
+        later: dict[DeploymentId, UnreachableError] = {}
         async with open_compressor() as compressor:
-            while waiting := await self._rows.next_unencoded(self._passed_over):
+            while waiting := await self._rows.next_unencoded(self._passed_over | later.keys()):
                 try:
                     await self._encode(waiting, compressor)
-                except UnreachableError:
-                    raise
+                except UnreachableError as error:
+                    later[waiting.id] = error
+                    if len(later) == GIVES_UP_AFTER:
+                        break
                 except Exception:
                     log.exception("cannot encode", extra={"deployment": waiting.id})
                     self._passed_over.add(waiting.id)
+        if later:
+            raise next(iter(later.values()))
 
     async def _encode(self, deployment: Deployment, compressor: Compressor) -> None:
         if deployment.manifest is None:

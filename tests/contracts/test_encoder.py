@@ -257,6 +257,22 @@ async def test_a_store_that_is_away_is_asked_again(tmp_path: Path, monkeypatch: 
     assert len(tries) > 3
 
 
+async def test_one_that_the_store_does_not_give_holds_up_no_other(tmp_path: Path) -> None:
+    async def sick(sha256: Digest) -> None:
+        if sha256 == digest(SCRIPT):
+            raise UnreachableError("a bad sector")
+
+    async with begin(tmp_path, EndsWhenTold()) as life, other_store(tmp_path) as store:
+        old = await deploy(life, {"app.css": STYLE})
+        await deploy(life, {"app.js": SCRIPT})
+        with pytest.raises(UnreachableError):
+            await encoder_over(life, Watched(store, before_read=sick)).encode_waiting()
+        assert route(life, f"site-{old[-6:]}.localhost").encodings is not None
+        assert route(life).encodings is None
+        await life.services.encoder.encode_waiting()
+        assert route(life).encodings is not None
+
+
 async def test_what_cannot_be_read_is_passed_over_and_holds_up_nobody(tmp_path: Path) -> None:
     async with begin(tmp_path, EndsWhenTold()) as life:
         await deploy(life, {"app.css": STYLE})

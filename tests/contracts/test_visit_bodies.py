@@ -1,11 +1,17 @@
 """Bodies over the wire: several ranges as one, variants as they are stored."""
 
+import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from email import message_from_bytes
 
+import brotli
 import pytest
 
-from tests.contracts.visits import BIG, FILES, Got, MemoryStore, Site, Unreachable, open_site
+from scalemesh.services import encodings
+from scalemesh.services.encodings import Encodings
+from scalemesh.values import Blob, Digest
+from tests.contracts.visits import BIG, FILES, PROJECT, Got, MemoryStore, Site, Unreachable, open_site
 
 
 @pytest.fixture
@@ -69,6 +75,34 @@ async def test_several_ranges_have_a_head_like_any_answer(site: Site) -> None:
 async def test_hundreds_of_ranges_are_the_whole_file(site: Site) -> None:
     got = await site.get("/film.mp4", "Range: bytes=" + ",".join(f"{at * 900}-{at * 900}" for at in range(500)))
     assert (got.status, got.body) == (200, BIG)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+async def test_variants_go_out_from_the_moment_their_route_names_them(quick: bool) -> None:
+    """Also where the plain bytes were kept ready to be sent."""
+    store, text = MemoryStore(), b"a line of text\n" * 200
+    async with open_site(store, files={**FILES, "lines.txt": text}, quick=quick) as site:
+        asked = ("/lines.txt", "Accept-Encoding: gzip, br")
+        plain = [await site.get(*asked) for _ in range(3)]
+        assert {got.body for got in plain} == {text}
+
+        packed = brotli.compress(text)
+        table = Encodings({digest(text): {"br": Blob(sha256=store.add(packed), size_bytes=len(packed))}})
+        before = site.routes.find("shop.localhost")
+        assert before is not None
+        site.routes.apply(PROJECT, 2, [replace(before, encodings=store.add(encodings.encode(table)))])
+        for _ in range(3):
+            got = await site.get(*asked)
+            assert (got.body, got.headers["Content-Encoding"]) == (packed, "br")
+            assert (await site.get("/lines.txt", "Accept-Encoding: gzip")).body == text
+            same = await site.get(*asked, f"If-None-Match: {got.headers['ETag']}")
+            other = await site.get(*asked, f"If-None-Match: {plain[0].headers['ETag']}")
+            assert (same.status, other.status) == (304, 200)
+            assert got.headers["Vary"] == same.headers["Vary"] == plain[0].headers["Vary"] == "Accept-Encoding"
+
+
+def digest(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest())
 
 
 async def test_parts_of_a_store_that_is_away_are_a_clean_503() -> None:

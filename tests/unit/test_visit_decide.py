@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from scalemesh.edge import pages
 from scalemesh.edge.answers import Answer, Slice, Visit
-from scalemesh.edge.decide import decide
+from scalemesh.edge.decide import changed, decide
+from scalemesh.edge.rules.outcome import Change
 from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.edge.site import Site
+from scalemesh.rules import HeaderChange, Place
 from scalemesh.services.encodings import Encodings
 from scalemesh.services.manifests import make_manifest
 from scalemesh.values import Blob, DeploymentId, Digest, HostKind, Manifest, ProjectId, Route, State
@@ -362,3 +364,20 @@ def test_no_target_is_answered_with_anything_but_an_entry_or_our_own_words(targe
     for _, value in answer.headers:
         assert value.isascii()
         assert value.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("how", "value", "vary"),
+    [
+        ("set", "Origin", "Accept-Encoding, Origin"),
+        ("append", "Origin", "Accept-Encoding, Origin"),
+        ("remove", "", None),
+    ],
+)
+def test_a_rule_may_add_to_what_an_answer_varies_by_and_take_nothing_from_it(
+    how: Literal["set", "append", "remove"], value: str, vary: str | None
+) -> None:
+    change = Change(HeaderChange(name="vary", value=value, how=how), value, Place(file="_headers", line=1, text="/*"))
+    answer = changed(ask_packed("/big"), (change,))
+    found = [value for name, value in answer.headers if name.lower() == "vary"]
+    assert found == [vary or "Accept-Encoding"]
