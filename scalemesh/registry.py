@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final
 
-from scalemesh.config import Plugin
+from scalemesh.config import Config, Plugin
 from scalemesh.decode import decode, environment
 from scalemesh.errors import ConfigError, InvalidError
 
@@ -74,3 +74,18 @@ def _anchored(config: Any, data_dir: Path) -> Any:
         if isinstance(value := getattr(config, item.name), Path)
     }
     return dataclasses.replace(config, **paths)
+
+
+def open_point(point: str, config: Config) -> AbstractAsyncContextManager[Any]:
+    """What fills one plug point, to be opened; what other tables of the config say of it are its defaults."""
+    builds = config.builds
+    defaults: dict[str, dict[str, object]] = {
+        "executor": {
+            "ca_bundle": builds.ca_bundle,
+            "allow_networks": list(builds.allow_networks),
+            "file_root": str(config.git.file_root or ""),
+        },
+        "store": {"path": "store"},
+        "logs": {"path": "logs.db"},
+    }
+    return open_plugin(point, config.plugin(point), config.data_dir, defaults.get(point))

@@ -6,26 +6,22 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from builder.frameworks import immutable_patterns
 from scalemesh import registry
 from scalemesh.config import MIB, Config, Hosts
 from scalemesh.daemon import Daemon, bound_sockets, only_daemon, until_signal
 from scalemesh.db.database import Database, open_database
-from scalemesh.edge.cache import BlobCache, Sites
-from scalemesh.edge.front import Patience
-from scalemesh.edge.listening import Edge
+from scalemesh.edge.assembly import make_edge
 from scalemesh.edge.proxy import Proxy
-from scalemesh.edge.quick import Quick
-from scalemesh.edge.visit import Visits
 from scalemesh.edge.workers import Workers
 from scalemesh.errors import ConfigError, ScaleMeshError
-from scalemesh.ports import BlobStore, Checks, Executor, Finding, LocalFiles, LogBus, LogStore, Store
+from scalemesh.ports import Checks, Executor, Finding, LogBus, LogStore, Store
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.builds import BuildCalls
@@ -71,22 +67,9 @@ async def open_plugins(config: Config) -> AsyncIterator[Plugins]:
         raise ConfigError(f"git.file_root = {str(root)!r}: no such folder", fix="make it, or correct the path")
     async with AsyncExitStack() as opened:
         points = ("store", "logs", "bus", "executor")
-        yield Plugins(**{point: await opened.enter_async_context(open_point(point, config)) for point in points})
-
-
-def open_point(point: str, config: Config) -> AbstractAsyncContextManager[Any]:
-    """What fills one plug point, to be opened; what other tables of the config say of it are its defaults."""
-    builds = config.builds
-    defaults: dict[str, dict[str, object]] = {
-        "executor": {
-            "ca_bundle": builds.ca_bundle,
-            "allow_networks": list(builds.allow_networks),
-            "file_root": str(config.git.file_root or ""),
-        },
-        "store": {"path": "store"},
-        "logs": {"path": "logs.db"},
-    }
-    return registry.open_plugin(point, config.plugin(point), config.data_dir, defaults.get(point))
+        yield Plugins(
+            **{point: await opened.enter_async_context(registry.open_point(point, config)) for point in points}
+        )
 
 
 @asynccontextmanager
@@ -138,36 +121,6 @@ def serving_workers(
     if not config.serving_processes:
         return None
     return Workers([sys.executable, "-m", "scalemesh.worker"], config, listeners, routes, visited=visited)
-
-
-def make_edge(
-    config: Config,
-    routes: RouteTable,
-    store: BlobStore,
-    callers: Callers,
-    proxy: Proxy,
-    visited: Callable[[int, int, int], None],
-) -> Edge:
-    """The site hosts, with their memory: half of it for answers, half for the bytes that they are made of."""
-    serving, limits = config.serving, config.edge
-    half = serving.cache_mib * MIB // 2
-    blobs = BlobCache(store, capacity_bytes=half, small_bytes=serving.cached_file_kib * 1024)
-    sites = Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB)
-    file_of = store.path if isinstance(store, LocalFiles) else None
-    return Edge(
-        visits=Visits(routes, store, blobs=blobs, sites=sites, callers=callers, proxy=proxy, now=utc_now),
-        quick=Quick(routes, sites, blobs, file_of=file_of, capacity_bytes=half, now=utc_now),
-        callers=callers,
-        control=config.hosts.control,
-        patience=Patience(
-            idle_s=serving.keepalive_timeout_s,
-            head_s=limits.head_timeout_s,
-            stall_s=limits.stall_timeout_s,
-            connections=limits.connections,
-            connections_per_address=limits.connections_per_address,
-        ),
-        visited=visited,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,14 +187,9 @@ def assemble(
             ledger, plugins.executor, endings, logs, caches, windows,
             builds=builds, memory_bytes=memory_bytes, base=base, wake=scheduler.wake, now=now,
         ),
-        encoder=encoder,
-        ledger=ledger, links=links, logs=logs,
-        projects=projects,
-        publisher=publisher,
+        encoder=encoder, ledger=ledger, links=links, logs=logs, projects=projects, publisher=publisher,
         releases=Releases(ledger, windows),
-        routes=routes,
-        scheduler=scheduler,
-        tokens=tokens,
+        routes=routes, scheduler=scheduler, tokens=tokens,
         uploads=Uploads(database, stored, logs, publisher, limits=limits, wake=scheduler.wake),
         windows=windows,
     )  # fmt: skip

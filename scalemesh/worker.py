@@ -19,14 +19,15 @@ from aiohttp import web
 
 from scalemesh.config import Config
 from scalemesh.daemon import PROTOCOL, STOP_S, log_to_stderr
+from scalemesh.edge.assembly import make_edge
 from scalemesh.edge.channel import packed, read_message, read_routes
 from scalemesh.edge.listening import open_edge
 from scalemesh.edge.proxy import Proxy
 from scalemesh.edge.workers import hand_over
+from scalemesh.registry import open_point
 from scalemesh.services.callers import Callers
 from scalemesh.services.routing import RouteTable
 from scalemesh.values import ProjectId
-from scalemesh.wiring import make_edge, open_point
 
 
 class Follower:
