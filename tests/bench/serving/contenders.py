@@ -26,16 +26,16 @@ OURS: Final = {
 REVALIDATE: Final = "public, max-age=0, must-revalidate"
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 
+#: sendfile spares it most of the work of large files, and costs it a tenth more for a page of 2 KB: pages go without.
 NGINX: Final = """
 {module}
 user root;
 worker_processes 1;
-worker_rlimit_nofile 65536;
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log error;
 pcre_jit on;
-events {{ worker_connections 20000; multi_accept on; }}
+events {{ worker_connections 4096; multi_accept on; }}
 http {{
   access_log off;
   sendfile on;
@@ -66,8 +66,8 @@ http {{
     {ours}
     add_header Cache-Control "{revalidate}";
     error_page 404 /404.html;
-    location = / {{ try_files /index.html =404; }}
-    location = /404.html {{ internal; {ours} add_header Cache-Control no-store always; }}
+    location = / {{ sendfile off; try_files /index.html =404; }}
+    location = /404.html {{ internal; sendfile off; {ours} add_header Cache-Control no-store always; }}
     location /assets/ {{ {ours} add_header Cache-Control "{for_ever}"; }}
     location /old/ {{ rewrite ^/old/(.*)$ /new/$1 permanent; }}
   }}

@@ -7,7 +7,6 @@ the standard input, ``open N`` tells how many still are, and all are closed.
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -48,12 +47,13 @@ def _more(connection: socket.socket) -> bytes:
 
 
 def _is_open(connection: socket.socket) -> bool:
-    with suppress(BlockingIOError):
-        try:
-            return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except ConnectionError:
-            return False
-    return True
+    connection.setblocking(False)
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
 
 
 if __name__ == "__main__":

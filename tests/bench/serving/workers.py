@@ -26,7 +26,9 @@ async def measure(bench: Bench) -> list[Figure]:
     except AssertionError as error:
         if "edge" not in str(error):
             raise
-        return [not_measured(ROW, f"pages with {COUNT} workers", "not available: the config knows no [edge] workers")]
+        return [
+            not_measured(ROW, f"pages with {COUNT} workers", "not available: the config does not know edge.workers")
+        ]
     shared = "" if len(bench.cores.numbers) > COUNT else ", the load shares a core with them"
     return [
         rate_figure(ROW, "pages with 1 worker", one["1"]),
