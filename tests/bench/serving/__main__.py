@@ -1,7 +1,7 @@
 """Measures how sites are served: ``python -m tests.bench.serving [row…] [--rounds N] [--seconds S] [--json]``.
 
 nginx, Caddy and a bare epoll loop in C serve the same sites in the same run, in turns, on one core; wrk asks from
-another one. Exit code 1: something that we are compared with cannot be had or does not run here.
+another one. Exit code 1: something that we are compared with cannot be had or does not run here; 130: interrupted.
 """
 
 import argparse
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     except PeerError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
     load = before, load_average()
     facts = _machine(found, arguments)
     outcomes = {name: Outcome(figures=each) for name, each in figures.items()}
