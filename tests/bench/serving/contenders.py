@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.measure import PeerError
-from tests.bench.serving.bench import Bench
+from tests.bench.serving.bench import Bench, Served
 
 START_S: Final = 20.0
 STOP_S: Final = 10.0
@@ -109,8 +109,8 @@ http://:{port} {{
 
 
 @asynccontextmanager
-async def nginx(bench: Bench, sites: Path) -> AsyncIterator[int]:
-    """Serve the folders below *sites* by nginx with one worker; its port."""
+async def nginx(bench: Bench, sites: Path) -> AsyncIterator[Served]:
+    """Serve the folders below *sites* by nginx with one worker."""
     folder, port, module = bench.folder / "nginx", free_port(), bench.programs.brotli
     folder.mkdir()
     (folder / "nginx.conf").write_text(
@@ -130,12 +130,12 @@ async def nginx(bench: Bench, sites: Path) -> AsyncIterator[int]:
         "-e",
         str(folder / "error.log"),
     ]
-    async with _served(bench, command, port, folder, bench.programs.environ):
-        yield port
+    async with _served(bench, command, port, folder, bench.programs.environ) as served:
+        yield served
 
 
 @asynccontextmanager
-async def caddy(bench: Bench, sites: Path) -> AsyncIterator[int]:
+async def caddy(bench: Bench, sites: Path) -> AsyncIterator[Served]:
     """The same by Caddy."""
     folder, port = bench.folder / "caddy", free_port()
     folder.mkdir()
@@ -143,19 +143,21 @@ async def caddy(bench: Bench, sites: Path) -> AsyncIterator[int]:
     (folder / "Caddyfile").write_text(CADDY.format(ours=ours, **_places(folder, sites, port)))
     command = [str(bench.programs.caddy), "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
     environ = {**os.environ, "GOMAXPROCS": "1", "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-    async with _served(bench, command, port, folder, environ):
-        yield port
+    async with _served(bench, command, port, folder, environ) as served:
+        yield served
 
 
 @asynccontextmanager
-async def loop(bench: Bench, answers: Mapping[str, bytes]) -> AsyncIterator[int]:
+async def loop(bench: Bench, answers: Mapping[str, bytes]) -> AsyncIterator[Served]:
     """Answer by the bare loop in C; *answers*: "host path" -> the whole answer."""
     folder, port = bench.folder / "loop", free_port()
     folder.mkdir()
     records = (struct.pack("<II", len(key), len(raw)) + key.encode() + raw for key, raw in answers.items())
     (folder / "answers").write_bytes(b"".join(records))
-    async with _served(bench, [str(bench.programs.loop), str(port), str(folder / "answers")], port, folder, os.environ):
-        yield port
+    async with _served(
+        bench, [str(bench.programs.loop), str(port), str(folder / "answers")], port, folder, os.environ
+    ) as served:
+        yield served
 
 
 def free_port() -> int:
@@ -172,12 +174,12 @@ def _places(folder: Path, sites: Path, port: int) -> dict[str, object]:
 @asynccontextmanager
 async def _served(
     bench: Bench, command: Sequence[str], port: int, folder: Path, environ: Mapping[str, str]
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Served]:
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen([*bench.cores.serving(), *command], stdout=said, stderr=said, env=dict(environ))
     try:
         await _until_it_listens(process, port, folder / "said")
-        yield
+        yield Served(port=port, pid=process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -9,11 +9,11 @@ from typing import Final
 
 from tests.bench.measure import Figure, PeerError
 from tests.bench.serving import asked, sites
-from tests.bench.serving.bench import WARM_S, Bench, not_measured, rate_figure, ratio_figure
-from tests.bench.serving.load import Rate, run, write_plan
-from tests.bench.serving.ours import many_descriptors, our_daemon, resident_kib
+from tests.bench.serving.bench import WARM_S, Bench, Target, not_measured, rate_figure, ratio_figure, under_load
+from tests.bench.serving.load import Rate, write_plan
+from tests.bench.serving.ours import many_descriptors, our_daemon, served_by
 from tests.bench.serving.plain import prepare
-from tests.whole.daemon import RunningDaemon
+from tests.bench.serving.processes import resident_kib
 
 ROW: Final = "idle"
 HELD: Final = 10_000
@@ -42,10 +42,11 @@ async def measure(bench: Bench) -> list[Figure]:
     request.write_bytes(asked.PAGE.request(hosts[0]))
     found = Found(without=[], beside=[], each_kib=[], still_open=[])
     async with our_daemon(bench, home, settings=SETTINGS) as daemon:
-        await run(bench.programs, bench.cores, daemon.port, plan, WARM_S)
+        target = Target(served=served_by(daemon), plan=plan)
+        await under_load(bench, target, WARM_S)
         for number in range(bench.rounds):
             try:
-                await _round(bench, daemon, found)
+                await _round(bench, target, found)
             except (PeerError, TimeoutError) as error:
                 return [not_measured(ROW, f"{HELD:,} connections", str(error))]
             told = f"{found.without[-1].per_s:,.0f}/s without, {found.beside[-1].per_s:,.0f}/s beside them"
@@ -53,14 +54,14 @@ async def measure(bench: Bench) -> list[Figure]:
     return _figures(found)
 
 
-async def _round(bench: Bench, daemon: RunningDaemon, found: Found) -> None:
-    plan = bench.folder / "plans" / ROW
-    found.without.append(await run(bench.programs, bench.cores, daemon.port, plan, bench.seconds))
-    before = resident_kib(daemon)
-    async with _holding(bench, daemon.port, found.still_open):
+async def _round(bench: Bench, target: Target, found: Found) -> None:
+    pid = target.served.pid
+    found.without.append(await under_load(bench, target, bench.seconds))
+    before = resident_kib(pid)
+    async with _holding(bench, target.served.port, found.still_open):
         await asyncio.sleep(SETTLE_S)
-        found.each_kib.append((resident_kib(daemon) - before) / HELD)
-        found.beside.append(await run(bench.programs, bench.cores, daemon.port, plan, bench.seconds))
+        found.each_kib.append((resident_kib(pid) - before) / HELD)
+        found.beside.append(await under_load(bench, target, bench.seconds))
 
 
 def _figures(found: Found) -> list[Figure]:

@@ -50,6 +50,7 @@ class Rate:
     per_s: float
     answer_bytes: float  #: on the wire, head and body, of one answer
     p99_ms: float
+    cpu_us: float = 0.0  #: time on a processor that the server spent for one answer
     failed: int  #: connections and requests that came to nothing; statuses do not count
 
 

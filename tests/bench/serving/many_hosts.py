@@ -16,9 +16,10 @@ from typing import Any, Final
 from tests.bench.measure import Figure
 from tests.bench.serving import sites
 from tests.bench.serving.asked import PAGE, Ask, Work, by_zipf, spread
-from tests.bench.serving.bench import Bench, Target, rate_figure, ratio_figure, take_turns
-from tests.bench.serving.load import run, visit, write_plan
-from tests.bench.serving.ours import our_daemon, publish, resident_kib
+from tests.bench.serving.bench import Bench, Served, Target, rate_figure, ratio_figure, take_turns, under_load
+from tests.bench.serving.load import visit, write_plan
+from tests.bench.serving.ours import our_daemon, publish, served_by
+from tests.bench.serving.processes import resident_kib
 
 ROW: Final = "many_hosts"
 MANY: Final = 100_000
@@ -46,11 +47,11 @@ async def measure(bench: Bench) -> list[Figure]:
     began = time.monotonic()
     async with our_daemon(bench, homes["many"]) as many, our_daemon(bench, homes["few"]) as few:
         started_s = time.monotonic() - began
-        ports = {"few": few.port, "many": many.port}
-        targets = {name: await _target(bench, name, ports[name], work) for name, work in works.items()}
-        await run(bench.programs, bench.cores, many.port, targets["many"].plan, WARM_S)
+        servers = {"few": served_by(few), "many": served_by(many)}
+        targets = {name: await _target(bench, name, servers[name], work) for name, work in works.items()}
+        await under_load(bench, targets["many"], WARM_S)
         rates = await take_turns(bench, ROW, targets)
-        resident = {"few": resident_kib(few), "many": resident_kib(many)}
+        resident = {name: resident_kib(served.pid) for name, served in servers.items()}
     each = (resident["many"] - resident["few"]) / (MANY - FEW)
     return [
         rate_figure(ROW, f"{FEW} hosts, evenly", rates["few"]),
@@ -82,14 +83,14 @@ def _shuffled(hosts: Sequence[str]) -> list[str]:
     return random.Random(MANY).sample(hosts, len(hosts))
 
 
-async def _target(bench: Bench, name: str, port: int, work: Work) -> Target:
+async def _target(bench: Bench, name: str, served: Served, work: Work) -> Target:
     for host in (work.hosts[0], work.hosts[-1]):
         for ask in work.asks:
-            answer = await visit(port, ask.request(host))
+            answer = await visit(served.port, ask.request(host))
             assert answer.fault(ask, None) is None, (host, ask.path, answer)
     plan = bench.folder / "plans" / f"hosts-{name}"
     write_plan(plan, work)
-    return Target(port=port, plan=plan)
+    return Target(served=served, plan=plan)
 
 
 async def _prepare(bench: Bench, home: Path, count: int) -> None:

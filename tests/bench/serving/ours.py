@@ -3,14 +3,14 @@
 import asyncio
 import hashlib
 import resource
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
-from tests.bench.serving.bench import Bench
+from tests.bench.serving.bench import Bench, Served
 from tests.whole.daemon import RunningDaemon
 
 AT_ONCE: Final = 4  #: uploads
@@ -36,6 +36,12 @@ def many_descriptors() -> list[str]:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, DESCRIPTORS)
     return ["prlimit", f"--nofile={most}:{most}"]
+
+
+def served_by(daemon: RunningDaemon) -> Served:
+    """Where the daemon answers visitors now."""
+    assert daemon.process is not None
+    return Served(port=daemon.port, pid=daemon.process.pid)
 
 
 async def publish(daemon: RunningDaemon, sites: Mapping[str, Callable[[], Mapping[str, bytes]]]) -> dict[str, str]:
@@ -86,24 +92,3 @@ async def publish_again(api: Api, project: str, files: Mapping[str, bytes]) -> s
             assert found["state"] in ("queued", "publishing"), found
             await asyncio.sleep(0.02)
     return str(begun["id"])
-
-
-def resident_kib(daemon: RunningDaemon) -> float:
-    """Memory of the daemon and of whatever serves beside it."""
-    assert daemon.process is not None
-    return sum(_resident_kib(pid) for pid in _family(daemon.process.pid))
-
-
-def _family(pid: int) -> Sequence[int]:
-    found = [pid]
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            found += _family(int(child))
-    return found
-
-
-def _resident_kib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return float(line.split()[1])
-    return 0.0

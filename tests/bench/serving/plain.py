@@ -12,9 +12,9 @@ from typing import Final
 from tests.bench.measure import Figure, PeerError
 from tests.bench.serving import asked, contenders, sites
 from tests.bench.serving.asked import Ask, Work
-from tests.bench.serving.bench import Bench, Target, not_measured, rate_figure, ratio_figure, take_turns
+from tests.bench.serving.bench import Bench, Served, Target, not_measured, rate_figure, ratio_figure, take_turns
 from tests.bench.serving.load import Answered, visit, write_plan
-from tests.bench.serving.ours import our_daemon, publish
+from tests.bench.serving.ours import our_daemon, publish, served_by
 from tests.whole.daemon import RunningDaemon
 
 OURS: Final = "ours"
@@ -64,35 +64,37 @@ async def measure(bench: Bench, names: Sequence[str]) -> dict[str, list[Figure]]
     """The rows of these *names*, one after the other, in one run of all contenders."""
     home = await prepare(bench)
     hosts = [sites.host(number) for number in range(sites.HOSTS)]
-    async with _all_serving(bench, home, hosts) as ports:
-        return {name: await _measured(bench, name, ROWS[name], ports, hosts) for name in names}
+    async with _all_serving(bench, home, hosts) as servers:
+        return {name: await _measured(bench, name, ROWS[name], servers, hosts) for name in names}
 
 
 @asynccontextmanager
-async def _all_serving(bench: Bench, home: Path, hosts: Sequence[str]) -> AsyncIterator[dict[str, int]]:
+async def _all_serving(bench: Bench, home: Path, hosts: Sequence[str]) -> AsyncIterator[dict[str, Served]]:
     folder = bench.folder / "sites"
     sites.write(folder, sites.HOSTS)
     async with AsyncExitStack() as opened:
         daemon = await opened.enter_async_context(our_daemon(bench, home))
         answers = {f"{host} /": (await visit(daemon.port, asked.PAGE.request(host))).raw for host in hosts}
         yield {
-            OURS: daemon.port,
+            OURS: served_by(daemon),
             "nginx": await opened.enter_async_context(contenders.nginx(bench, folder)),
             "Caddy": await opened.enter_async_context(contenders.caddy(bench, folder)),
             LOOP: await opened.enter_async_context(contenders.loop(bench, answers)),
         }
 
 
-async def _measured(bench: Bench, name: str, row: Row, ports: Mapping[str, int], hosts: Sequence[str]) -> list[Figure]:
+async def _measured(
+    bench: Bench, name: str, row: Row, servers: Mapping[str, Served], hosts: Sequence[str]
+) -> list[Figure]:
     targets, figures = {}, []
     for contender in (OURS, *row.to_reach):
-        work = await _tagged(row.work(hosts), ports[contender])
-        if fault := await _fault(work, ports[contender]):
+        work = await _tagged(row.work(hosts), servers[contender].port)
+        if fault := await _fault(work, servers[contender].port):
             figures.append(not_measured(name, contender, f"not answered as asked: {fault}"))
             continue
         plan = bench.folder / "plans" / f"{name}-{contender.replace(' ', '-')}"
         write_plan(plan, work)
-        targets[contender] = Target(port=ports[contender], plan=plan)
+        targets[contender] = Target(served=servers[contender], plan=plan)
     rates = await take_turns(bench, name, targets) if OURS in targets else {}
     figures += [rate_figure(name, contender, found) for contender, found in rates.items()]
     for contender, at_least in row.to_reach.items():

@@ -6,7 +6,7 @@ from tests.bench.measure import Figure
 from tests.bench.serving import asked, sites
 from tests.bench.serving.bench import Bench, Target, not_measured, rate_figure, ratio_figure, take_turns
 from tests.bench.serving.load import write_plan
-from tests.bench.serving.ours import our_daemon
+from tests.bench.serving.ours import our_daemon, served_by
 from tests.bench.serving.plain import prepare
 
 ROW: Final = "workers"
@@ -19,10 +19,10 @@ async def measure(bench: Bench) -> list[Figure]:
     home, plan = await prepare(bench), bench.folder / "plans" / ROW
     write_plan(plan, asked.evenly(asked.PAGE, [sites.host(number) for number in range(sites.HOSTS)]))
     async with our_daemon(bench, home) as daemon:
-        one = await take_turns(bench, ROW, {"1": Target(port=daemon.port, plan=plan)})
+        one = await take_turns(bench, ROW, {"1": Target(served=served_by(daemon), plan=plan)})
     try:
         async with our_daemon(bench, home, settings=SETTINGS, cores=COUNT) as daemon:
-            two = await take_turns(bench, ROW, {"2": Target(port=daemon.port, plan=plan)})
+            two = await take_turns(bench, ROW, {"2": Target(served=served_by(daemon), plan=plan)})
     except AssertionError as error:
         if "edge" not in str(error):
             raise
