@@ -1,5 +1,6 @@
 """Measures the figures that the product promises: ``python -m tests.bench [name…] [--rounds N] [--json]``.
 
+How sites are served is measured by a command of its own, ``python -m tests.bench serving``, with its own rows.
 Exit code 1: a peer (npm by hand) does not run here, so there is nothing to compare with.
 """
 
@@ -14,13 +15,17 @@ from typing import Final
 
 from tests.bench import added, crowd, report, resting
 from tests.bench.measure import Outcome, PeerError, load_average, machine
+from tests.bench.serving import __main__ as serving
 
 NAMES: Final = ("hello", "handbook", "rest", "crowd")
 ROUNDS: Final = 5
+SERVING: Final = "serving"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure what is named (all, if nothing is), show it, return the exit code."""
+    if arguments[:1] == [SERVING]:
+        return serving.main(arguments[1:])
     wanted = _parsed(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # the daemon that was started is stopped either way
@@ -41,7 +46,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}; or {SERVING} and its own rows"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each is measured (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     wanted = parser.parse_args(arguments)

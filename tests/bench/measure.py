@@ -11,8 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-Unit = Literal["s", "ms", "MiB", "x", ""]
-AS_SHOWN: Final[Mapping[Unit, str]] = {"s": ".2f", "ms": ".1f", "MiB": ".1f", "x": ".3f", "": ".0f"}
+Unit = Literal["s", "ms", "/s", "MiB", "KiB", "x", ""]
+AS_SHOWN: Final[Mapping[Unit, str]] = {
+    **{"s": ".2f", "ms": ".1f", "/s": ",.0f", "MiB": ".1f", "KiB": ".1f", "x": ".3f", "": ".0f"}
+}
 
 
 class PeerError(Exception):
@@ -21,32 +23,49 @@ class PeerError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One thing that was measured, once for each round; *at_most* is its aim, where there is one."""
+    """One thing that was measured, once for each round; *at_most* or *at_least* is its aim, where there is one.
+
+    No values at all: it could not be measured, and *note* says why.
+    """
 
     bench: str
     name: str
     unit: Unit
     values: Sequence[float]
     at_most: float | None = None
+    at_least: float | None = None
     note: str = ""
 
     @property
     def median(self) -> float:
-        return statistics.median(self.values)
+        return statistics.median(self.values) if self.values else math.nan
 
     @property
     def is_met(self) -> bool | None:
-        return None if self.at_most is None else self.median <= self.at_most
+        if not self.values or (self.at_most is None and self.at_least is None):
+            return None
+        return (self.at_most is None or self.median <= self.at_most) and (
+            self.at_least is None or self.median >= self.at_least
+        )
+
+    @property
+    def aim(self) -> str:
+        """What is to be reached, in words."""
+        most = "" if self.at_most is None else f"at most {self.shown(self.at_most)}"
+        return most if self.at_least is None else f"{most} at least {self.shown(self.at_least)}".lstrip()
 
     def shown(self, value: float) -> str:
         """*value* as this figure's unit is written."""
+        if math.isnan(value):
+            return "none"
         return f"{value:{AS_SHOWN[self.unit]}} {self.unit}".rstrip()
 
     def as_json(self) -> dict[str, Any]:
         return {
-            **{"bench": self.bench, "name": self.name, "unit": self.unit, "median": self.median},
-            **{"min": min(self.values), "max": max(self.values), "values": list(self.values)},
-            **{"at_most": self.at_most, "met": self.is_met, "note": self.note},
+            **{"bench": self.bench, "name": self.name, "unit": self.unit},
+            **{"median": self.median if self.values else None, "values": list(self.values)},
+            **{"min": min(self.values, default=None), "max": max(self.values, default=None)},
+            **{"at_most": self.at_most, "at_least": self.at_least, "met": self.is_met, "note": self.note},
         }
 
 

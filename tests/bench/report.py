@@ -42,11 +42,10 @@ def _figures(figures: list[Figure]) -> Table:
     for head in ("bench", "figure", "median", "min to max", "aim", "", "note"):
         table.add_column(head, overflow="fold")
     for figure in figures:
-        spread = f"{figure.shown(min(figure.values))} to {figure.shown(max(figure.values))}"
-        aim = "" if figure.at_most is None else f"at most {figure.shown(figure.at_most)}"
-        spread = spread if len(figure.values) > 1 else ""
+        lowest, highest = min(figure.values, default=0.0), max(figure.values, default=0.0)
+        spread = f"{figure.shown(lowest)} to {figure.shown(highest)}" if len(figure.values) > 1 else ""
         verdict = VERDICTS[figure.is_met]
-        table.add_row(figure.bench, figure.name, figure.shown(figure.median), spread, aim, verdict, figure.note)
+        table.add_row(figure.bench, figure.name, figure.shown(figure.median), spread, figure.aim, verdict, figure.note)
     return table
 
 
