@@ -27,8 +27,8 @@ def make_edge(
     serving, limits = config.serving, config.edge
     half = serving.cache_mib * MIB // 2
     blobs = BlobCache(store, capacity_bytes=half, small_bytes=serving.cached_file_kib * 1024)
-    sites = Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB)
     file_of = store.path if isinstance(store, LocalFiles) else None
+    sites = Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB, file_of=file_of)
     return Edge(
         visits=Visits(routes, store, blobs=blobs, sites=sites, callers=callers, proxy=proxy, now=_utc_now),
         quick=Quick(routes, sites, blobs, file_of=file_of, capacity_bytes=half, now=_utc_now),

@@ -3,17 +3,21 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Final, Generic, TypeVar, cast
 
+from scalemesh.edge.local import read_now
 from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.edge.site import Site
 from scalemesh.errors import InvalidError, NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
 from scalemesh.services import encodings, manifests, windows
 from scalemesh.services.encodings import Encodings
+from scalemesh.services.entries import Entries
 from scalemesh.services.windows import Window
 from scalemesh.values import Digest, Manifest, Route
 
@@ -30,6 +34,7 @@ _ENTRY: Final = 500  #: an entry of a table in memory, about
 _VARIANT: Final = 350  #: and each of its variants
 _NO_ENCODINGS: Final = Encodings()
 _NO_WINDOW: Final = Window()
+_NO_RULES: Final = Ruleset(manifests.NO_RULES)
 _BLOCKING_BYTES: Final = 256 * 1024  #: longer tables are decoded beside the event loop
 
 K = TypeVar("K")
@@ -152,9 +157,32 @@ class Sites:
         *,
         capacity_bytes: int = SITE_CACHE_BYTES,
         timeout_s: float = FETCH_TIMEOUT_S,
+        file_of: Callable[[Digest], Path] | None = None,
     ) -> None:
-        self._store, self._timeout_s = store, timeout_s
+        """*file_of* tells where the store keeps a blob on this machine; None: it does not."""
+        self._store, self._timeout_s, self._file_of = store, timeout_s, file_of
         self._parts: Shared[tuple[_Kind, Digest], _Part] = Shared(self._fetch, _weight_of, capacity_bytes)
+
+    def at_once(self, route: Route) -> Site | None:
+        """As ``peek``, but reads what is missing from small local files that the system has in memory."""
+        if (site := self.peek(route)) is None and self._file_of is not None and route.manifest is not None:
+            for kind, sha256 in ((Manifest, route.manifest), (Encodings, route.encodings), (Window, route.window)):
+                if sha256 is not None and not self._take_now((kind, sha256), self._file_of(sha256)):
+                    return None
+            site = self.peek(route)
+        return site
+
+    def _take_now(self, key: tuple[_Kind, Digest], path: Path) -> bool:
+        if self._parts.peek(key) is not None:
+            return True
+        data = read_now(path, at_most=_BLOCKING_BYTES // 4)
+        if data is None:
+            return False
+        try:
+            self._parts.keep(key, _DECODERS[key[0]](key[1], data))
+        except InvalidError:  # told by the long way
+            return False
+        return True
 
     def peek(self, route: Route) -> Site | None:
         """The site of *route*, if all of it is in memory now; never waits."""
@@ -189,11 +217,7 @@ class Sites:
     async def _fetch(self, key: tuple[_Kind, Digest]) -> _Part:
         kind, sha256 = key
         try:
-            if kind is Encodings:
-                return await self._decoded(sha256, encodings.MAX_BYTES, encodings.decode)
-            if kind is Window:
-                return await self._decoded(sha256, windows.MAX_BYTES, windows.decode)
-            return await self._decoded(sha256, manifests.MAX_BYTES, _loaded)
+            return await self._decoded(sha256, _MOST_BYTES[kind], partial(_DECODERS[kind], sha256))
         except (NotFoundError, InvalidError) as error:
             if kind is Manifest:
                 raise
@@ -207,9 +231,21 @@ class Sites:
         return await asyncio.to_thread(decode, data)
 
 
-def _loaded(data: bytes) -> Loaded:
-    manifest = manifests.decode(data)
-    return Loaded(manifest, Ruleset(manifest.rules))
+def _loaded(sha256: Digest, data: bytes) -> Loaded:
+    manifest = manifests.read(data, sha256)
+    return Loaded(manifest, _NO_RULES if manifest.rules == manifests.NO_RULES else Ruleset(manifest.rules))
+
+
+_MOST_BYTES: Final[Mapping[_Kind, int]] = {
+    Manifest: manifests.MAX_BYTES,
+    Encodings: encodings.MAX_BYTES,
+    Window: windows.MAX_BYTES,
+}
+_DECODERS: Final[Mapping[_Kind, Callable[[Digest, bytes], _Part]]] = {
+    Manifest: _loaded,
+    Encodings: lambda _sha256, data: encodings.decode(data),
+    Window: lambda _sha256, data: windows.decode(data),
+}
 
 
 def _joined(route: Route, loaded: _Part, variants: _Part, window: _Part) -> Site:
@@ -228,7 +264,9 @@ def _weight_of(part: _Part) -> int:
         return sum(_ENTRY + _VARIANT * len(variants) for variants in part.by_digest.values())
     if isinstance(part, Window):
         return sum(len(path) + _ENTRY for path in part.files) + _weight_of(part.encodings)
-    return sum(len(path) + _ENTRY for path in part.manifest.entries) + part.rules.count * _RULE
+    entries = part.manifest.entries
+    weight = entries.weight_bytes if isinstance(entries, Entries) else len(entries) * _ENTRY
+    return weight + part.rules.count * _RULE
 
 
 async def read_all(store: BlobStore, sha256: Digest, most_bytes: int, timeout_s: float) -> bytes:

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from scalemesh.edge.answers import Visit
@@ -16,6 +17,7 @@ def etag_of(sha256: Digest, coding: str | None = None) -> str:
     return f'"{sha256}"' if coding is None else f'"{sha256}-{coding}"'
 
 
+@lru_cache(4096)
 def http_date(at: datetime) -> str:
     """*at* (UTC) as HTTP writes it."""
     return format_datetime(at, usegmt=True)

@@ -41,10 +41,16 @@ def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) 
         return _passage(outcome, common)
     if visit.method not in READ and not (isinstance(outcome, Redirect) and outcome.any_method):
         return _not_read(visit, common)
-    answer = changed(_carried_out(outcome, visit, site, common), _changes_of(outcome))
+    answer = _carried_out(outcome, visit, site, common)
     ours = isinstance(answer.body, bytes) and answer.body  # a page of our own, which follows Accept
     is_former = isinstance(outcome, Serve) and outcome.former is not None  # it ends with time, not with a route
-    return replace(answer, by_target=not (asked.needs_more or ours or is_former))
+    return Answer(
+        status=answer.status,
+        headers=changed(answer.headers, _changes_of(outcome)),
+        body=answer.body,
+        because=answer.because,
+        by_target=not (asked.needs_more or ours or is_former),
+    )
 
 
 def _not_read(visit: Visit, common: Headers) -> Answer:
@@ -96,22 +102,22 @@ def _changes_of(outcome: Serve | Redirect | Missing | Protected) -> Changes:
     return () if isinstance(outcome, Protected) else outcome.changes
 
 
-def changed(answer: Answer, changes: Changes) -> Answer:
-    """*answer* with its headers as rules change them, in their order; how a message is framed is ours to say."""
+def changed(before: Headers, changes: Changes) -> Headers:
+    """Headers as rules change them, in their order; how a message is framed is ours to say."""
     if not changes:
-        return answer
-    headers = list(answer.headers)
+        return before
+    headers = list(before)
     for made in changes:
         name, how = made.change.name, made.change.how
         if name.lower() == "vary":  # what we vary by is a fact: a rule may add to it
             how = "append" if made.value else how
         if name.lower() in NEVER_SET or (name.lower(), how) == ("vary", "remove"):
             continue
-        before = [value for key, value in headers if key.lower() == name.lower()]
+        there = [value for key, value in headers if key.lower() == name.lower()]
         headers = [pair for pair in headers if pair[0].lower() != name.lower()]
         if how != "remove":
-            headers.append((name, ", ".join([*before, made.value]) if how == "append" else made.value))
-    return replace(answer, headers=tuple(headers))
+            headers.append((name, ", ".join([*there, made.value]) if how == "append" else made.value))
+    return tuple(headers)
 
 
 def common_headers(route: Route | None) -> Headers:

@@ -4,10 +4,8 @@ What it cannot answer so (a body to read, a manifest or a blob to fetch, another
 goes the long way, ``visit``, which decides by the same function.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +16,7 @@ from scalemesh.edge.answers import Answer, Slice, Visit
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.decide import decide
 from scalemesh.edge.heads import Head
+from scalemesh.edge.local import read_now
 from scalemesh.edge.visit import make_visit
 from scalemesh.edge.wire import BODILESS, status_and_headers
 from scalemesh.services.routing import RouteTable
@@ -156,7 +155,7 @@ class Quick:
             return pages.unknown_host(visit)
         if route.manifest is None:
             return pages.waiting(visit, route)
-        site = self._sites.peek(route)
+        site = self._sites.at_once(route)
         answer = decide(visit, site, self._now()) if site is not None else None
         return answer if isinstance(answer, Answer) else None
 
@@ -191,24 +190,3 @@ class Quick:
             again = self._decided(replace(visit, if_none_match=etag), route)
             not_modified = status_and_headers(again) if again is not None and again.status == 304 else b""
         self._forms.keep(key, Form(route, ready, etag.encode(), not_modified))
-
-
-def read_now(path: Path, size_bytes: int) -> bytes | None:
-    """All bytes of a file if the system has them in memory; None where the disk would have to be waited for."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = bytearray(size_bytes)
-            if os.preadv(descriptor, [data], 0, os.RWF_NOWAIT) == size_bytes:
-                return bytes(data)
-        finally:
-            os.close(descriptor)
-    return None
-
-
-def is_in_memory(descriptor: int, start: int) -> bool:
-    """Whether the system has the byte at *start* in memory."""
-    try:
-        return os.preadv(descriptor, [bytearray(1)], start, os.RWF_NOWAIT) == 1
-    except OSError:
-        return False

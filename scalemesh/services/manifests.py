@@ -1,5 +1,6 @@
 """The manifest of a deployment: made from a listing of files, kept as bytes, read back with nothing believed."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from builder.protocol import MAX_PATH_BYTES
 from scalemesh.errors import InvalidError, TooLargeError
 from scalemesh.rules import Dialect, Rules
 from scalemesh.services.content_types import content_type, is_page
+from scalemesh.services.entries import Entries
 from scalemesh.services.hashed_names import immutable_test
 from scalemesh.services.rules.compiled import Compiled, Override
 from scalemesh.services.rules.form import read_rules, write_rules
@@ -18,6 +20,7 @@ from scalemesh.services.rules.sources import name_of
 from scalemesh.values import DeploymentId, Digest, Entry, Manifest
 
 FORMAT: Final = 2
+NO_RULES: Final = Rules()
 MAX_ENTRIES: Final = 200_000
 MAX_BYTES: Final = 64 * 1024 * 1024  #: of an encoded manifest
 MAX_PART_BYTES: Final = 255  #: what file systems allow between two slashes
@@ -153,6 +156,31 @@ def decode(data: bytes) -> Manifest:
         return _manifest(json.loads(data))
     except (ValueError, TypeError, KeyError, RecursionError) as cause:
         raise _damaged(str(cause)) from cause
+
+
+_ENTRIES: Final = (b'"entries":[', b'],"rules":')
+
+
+def read(data: bytes, sha256: Digest) -> Manifest:
+    """The manifest in *data*, its entries read when they are asked for: for whoever serves it.
+
+    The digest proves that these are the bytes that ``encode`` wrote.
+
+    Raises:
+        InvalidError: they are not.
+    """
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _damaged(f"its bytes are not those of {sha256}")
+    start, end = data.find(_ENTRIES[0]), data.find(_ENTRIES[1])
+    if start < 0 or end < start or not data.endswith(b'"v":2}'):
+        return decode(data)  # of an older format
+    document = json.loads(data[: start + len(_ENTRIES[0])] + data[end:])
+    return Manifest(
+        deployment=DeploymentId(document["deployment"]),
+        created_at=datetime.fromisoformat(document["created_at"]),
+        entries=Entries(data[start + len(_ENTRIES[0]) - 1 : end + 1], document["types"]),
+        rules=read_rules(document["rules"]) if document["rules"] else NO_RULES,
+    )
 
 
 _KEYS: Final = frozenset({"v", "deployment", "created_at", "rules", "types", "entries"})

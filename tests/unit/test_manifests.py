@@ -1,5 +1,6 @@
 """A manifest is made from what a build left, and believed only as far as it can be checked."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -9,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalemesh.errors import InvalidError, TooLargeError
+from scalemesh.rules import Dialect, Place, Rule, Rules
 from scalemesh.services import manifests
 from scalemesh.services.content_types import ASSET_EXTENSIONS, content_type, is_asset
 from scalemesh.services.hashed_names import carries_hash, immutable_test
-from scalemesh.services.manifests import decode, encode, is_hidden, make_manifest
-from scalemesh.values import DeploymentId, Manifest
+from scalemesh.services.manifests import decode, encode, is_hidden, make_manifest, read
+from scalemesh.services.rules.compiled import Compiled
+from scalemesh.values import DeploymentId, Digest, Manifest
 
 ID = DeploymentId("dpl_abcdefghij2345678901")
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -123,6 +126,50 @@ def test_what_is_written_is_read_back(files: list[tuple[str, int]]) -> None:
     manifest = make_manifest(ID, AT, listing, ["assets/**"]).manifest
     assert decode(encode(manifest)) == manifest
     assert encode(make_manifest(ID, AT, listing[::-1], ["assets/**"]).manifest) == encode(manifest)
+
+
+ODD_PARTS = st.text(st.sampled_from('a"],[ü😀:0'), min_size=1, max_size=6)
+ODD_PATHS = st.lists(st.one_of(PARTS, ODD_PARTS), min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(ODD_PATHS, unique=True, max_size=30), ODD_PATHS, st.booleans())
+def test_entries_read_one_by_one_are_those_that_were_written(paths: list[str], other: str, is_long: bool) -> None:
+    filling = [f"z/{number}" for number in range(300)] if is_long else []
+    every = dict.fromkeys([*paths, *filling])
+    made = make_manifest(ID, AT, [(path, f"{n:064x}", n * 7) for n, path in enumerate(every)], ["**"]).manifest
+    data = encode(made)
+    found = read(data, digest_of(data))
+    assert (found.deployment, found.created_at, found.rules) == (made.deployment, made.created_at, made.rules)
+    assert dict(found.entries) == made.entries
+    assert list(found.entries) == sorted(made.entries)
+    assert found.entries.get(other) == made.entries.get(other)
+    assert (other in found.entries) == (other in made.entries)
+
+
+def test_rules_come_along_with_entries_read_one_by_one() -> None:
+    tricky = Rule(place=Place(file="_redirects", line=1, text='],"rules":{'), path='/"],["x"', to="/y", status=301)
+    rules = Rules(dialect=Dialect.NETLIFY, first=(tricky,))
+    data = encode(make_manifest(ID, AT, [("a", "ab" * 32, 1)], (), Compiled(rules=rules)).manifest)
+    found = read(data, digest_of(data))
+    assert found.rules == rules
+    assert list(found.entries) == ["a"]
+
+
+def test_bytes_that_are_not_those_of_the_digest_are_refused() -> None:
+    data = encode(make("index.html"))
+    with pytest.raises(InvalidError, match="manifest"):
+        read(data.replace(b"index", b"inbox"), digest_of(data))
+
+
+def test_a_manifest_of_the_first_format_is_read_too() -> None:
+    document = json.loads(encode(make("index.html")))
+    del document["rules"]
+    data = json.dumps(document | {"v": 1, "dialect": "default", "fallback": "index.html"}, sort_keys=True).encode()
+    assert read(data, digest_of(data)) == make("index.html")
+
+
+def digest_of(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest())
 
 
 def test_times_of_other_zones_are_the_same_times() -> None:

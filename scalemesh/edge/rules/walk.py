@@ -164,7 +164,7 @@ class _Walk:
             return outcome
         if self._trace is not None:
             self._trace.set_by.update({made.change.name.lower(): made.place for made in self._changes})
-        return replace(outcome, changes=tuple(self._changes))
+        return replace(outcome, changes=tuple(self._changes)) if self._changes else outcome
 
     def _with_query(self, url: str) -> str:
         """*url* with the visitor's query: all of it where the URL has none, else as the dialect has it."""
