@@ -8,13 +8,10 @@ from scalemesh.services.rules.compiled import Compiled, Override
 from scalemesh.services.rules.json_lines import Document, read_document
 from scalemesh.services.rules.notes import Note, RulesError
 from scalemesh.services.rules.routes import read_routes
-from scalemesh.services.rules.sources import CONFIG, Sources
+from scalemesh.services.rules.sources import CONFIG, FUNCTION, FUNCTIONS, Sources, is_function
 
 VERSION: Final = 3
 MOST_OVERRIDES: Final = 200_000
-MOST_FUNCTIONS: Final = 1000  #: that are named one by one
-FUNCTIONS: Final = ".vercel/output/functions/"
-FUNCTION: Final = ".func/.vc-config.json"
 _KNOWN: Final = frozenset({"version", "routes", "overrides", "framework", "deploymentId"})
 _LEFT_OUT: Final[Mapping[str, tuple[str, str]]] = {
     "images": ("images are not resized at the visit", "resize them in the build"),
@@ -85,13 +82,8 @@ def _settings(document: Document) -> list[Note]:
 
 
 def _functions(sources: Sources) -> list[Note]:
-    names = sorted(
-        name.removeprefix(FUNCTIONS).removesuffix(FUNCTION)
-        for name in sources.files
-        if name.startswith(FUNCTIONS) and name.endswith(FUNCTION)
-    )
+    names = sorted(name.removeprefix(FUNCTIONS).removesuffix(FUNCTION) for name in sources.files if is_function(name))
     what = "the function /{} is not served: only files are."
     return [
-        Note(place=Place(file=f"{FUNCTIONS}{name}.func"), what=what.format(name), effect="left out")
-        for name in names[:MOST_FUNCTIONS]
+        Note(place=Place(file=f"{FUNCTIONS}{name}.func"), what=what.format(name), effect="left out") for name in names
     ]

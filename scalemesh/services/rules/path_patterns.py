@@ -184,12 +184,13 @@ def _as_regex(part: _Part) -> str:
     if part.name is None:
         return f"(?:{before}{after}){part.modifier}"
     inner = part.pattern
-    if part.modifier not in ("*", "+"):
-        return f"(?:{before}({inner}){after}){part.modifier}"
+    if part.modifier in ("", "?"):
+        once = f"{before}({inner}){after}"
+        return f"(?:{once})?" if part.modifier else once
     if not before and not after:
         return f"((?:{inner}){part.modifier})"
-    repeated = f"((?:{inner})(?:{after}{before}(?:{inner}))*)"
-    return f"(?:{before}{repeated}{after}){'?' if part.modifier == '*' else ''}"
+    repeated = f"{before}((?:{inner})(?:{after}{before}(?:{inner}))*){after}"
+    return f"(?:{repeated})?" if part.modifier == "*" else repeated
 
 
 def _bad(at: int, why: str) -> InvalidError:
