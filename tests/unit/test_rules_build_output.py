@@ -65,7 +65,7 @@ def test_a_route_that_does_nothing_stops_its_phase() -> None:
 
 
 def test_a_status_without_a_destination_ends_the_visit_with_the_sites_own_page() -> None:
-    error = [{"handle": "error"}, {"status": 404, "src": "^(?!/api).*$", "dest": "/404.html"}]
+    error: list[dict[str, Any]] = [{"handle": "error"}, {"status": 404, "src": "^(?!/api).*$", "dest": "/404.html"}]
     gone = routed({"src": "/about.html", "status": 404}, FILES, {"src": "/gone", "status": 410}, *error)
     answer = gone.answer("/about.html")
     assert (answer.status, gone.file(answer)) == (404, "404.html")
