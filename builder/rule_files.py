@@ -20,7 +20,9 @@ STATIC: Final = f"{BUILD_OUTPUT_API}/static"
 CONFIG: Final = f"{BUILD_OUTPUT_API}/config.json"
 FUNCTIONS: Final = f"{BUILD_OUTPUT_API}/functions"
 FUNCTION_CONFIG: Final = ".vc-config.json"
-MOST_LOOKED_AT: Final = 100_000  #: entries below functions
+MIDDLEWARE: Final = ("middleware.js", "middleware.ts", "src/middleware.js", "src/middleware.ts")
+CODE: Final = (".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".py", ".go", ".rb")
+MOST_LOOKED_AT: Final = 100_000  #: entries below one folder
 MAX_DEPTH: Final = 50
 
 
@@ -41,6 +43,23 @@ def collect_rule_files(root: Tree, output: str, go_on: Callable[[], None]) -> li
     return [hashed(root, one, go_on) for one in found]
 
 
+def functions_of_source(root: Tree) -> list[str]:
+    """Files of a source for Vercel that are code to run there (``api/`` and middleware); sorted, a bounded number.
+
+    They are told, since nothing runs them here, and never published as if they were files of the site.
+    """
+    if not root.has_file("vercel.json"):
+        return []
+    found = [name for name in MIDDLEWARE if root.has_file(name)]
+    with suppress(OSError), root.directory("api") as top:
+        for looked_at, path in enumerate(_below(top, "api/", 0)):
+            if path.endswith(CODE) and not path.endswith(".d.ts") and "/_" not in path and "/." not in path:
+                found.append(path)
+            if looked_at >= MOST_LOOKED_AT:
+                break
+    return sorted(found)
+
+
 def is_served(path: str) -> bool:
     """Whether a file of an output is more than a rule file."""
     return path not in IN_OUTPUT and not path.startswith(f"{RULES_FOLDER}/")
@@ -56,7 +75,7 @@ def _functions(root: Tree) -> list[Found]:
     """The configuration of each function, by which it can be named as not served."""
     found: list[Found] = []
     with suppress(OSError), root.directory(FUNCTIONS) as top:
-        for looked_at, path in enumerate(_function_folders(top, "", 0)):
+        for looked_at, path in enumerate(_below(top, "", 0)):
             one = _file(root, f"{FUNCTIONS}/{path}/{FUNCTION_CONFIG}") if path.endswith(".func") else None
             if one is not None and one.size <= MAX_RULE_FILE_BYTES and not unusable(one.path):
                 found.append(one)
@@ -65,8 +84,8 @@ def _functions(root: Tree) -> list[Found]:
     return sorted(found, key=lambda one: one.path)
 
 
-def _function_folders(folder: int, above: str, depth: int) -> Iterator[str]:
-    """All folders below *folder*, but nothing inside a function."""
+def _below(folder: int, above: str, depth: int) -> Iterator[str]:
+    """All names below *folder*, but nothing inside a function."""
     with os.scandir(folder) as entries:
         for entry in entries:
             path = above + entry.name
@@ -76,7 +95,7 @@ def _function_folders(folder: int, above: str, depth: int) -> Iterator[str]:
             with suppress(OSError):
                 inner = open_folder(folder, entry.name)
                 try:
-                    yield from _function_folders(inner, f"{path}/", depth + 1)
+                    yield from _below(inner, f"{path}/", depth + 1)
                 finally:
                     os.close(inner)
 

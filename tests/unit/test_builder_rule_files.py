@@ -11,7 +11,7 @@ from builder.errors import BuildFailed
 from builder.job import Settings
 from builder.outputs import find_output
 from builder.protocol import MAX_RULE_FILE_BYTES, MOST_FUNCTIONS
-from builder.rule_files import CONFIG, STATIC, collect_rule_files
+from builder.rule_files import CONFIG, STATIC, collect_rule_files, functions_of_source
 from builder.tree import Tree
 from tests.unit.builder_daemon import build, daemon, files_source
 
@@ -117,3 +117,25 @@ async def test_rule_files_count_towards_the_limits_of_an_output(tmp_path: Path) 
         assert await build(fake, tmp_path / "work") == 1
         assert fake.finished is not None
         assert fake.finished["reason"] == "too_many_files"
+
+
+async def test_code_that_vercel_would_run_is_told_and_never_published(tmp_path: Path) -> None:
+    code = {"api___hello__ts": "secret", "api___deep___x__py": "secret", "middleware__js": "secret"}
+    other = {"api____lib__js": "x", "api___types__d__ts": "x", "api___data__json": "x", "index__html": "x"}
+    source, uploads = files_source(**code, **other, vercel__json="{}")
+    async with daemon(tmp_path, source, uploads=uploads) as fake:
+        assert await build(fake, tmp_path / "work") == 0
+        assert b"secret" not in fake.files().values()
+        assert {"api/_lib.js", "api/types.d.ts", "api/data.json"} <= fake.files().keys()
+        for name in ("api/hello.ts", "api/deep/x.py", "middleware.js"):
+            assert f"Warning: {name} is not served: at Vercel it is run" in fake.text
+
+
+def test_without_a_vercel_json_a_folder_named_api_is_like_others(tmp_path: Path) -> None:
+    put(tmp_path, "api/a.js", "middleware.ts")
+    assert functions_of_source(Tree(tmp_path)) == []
+    put(tmp_path, "vercel.json")
+    assert functions_of_source(Tree(tmp_path)) == ["api/a.js", "middleware.ts"]
+    (tmp_path / "more").mkdir()
+    put(tmp_path / "more", "vercel.json").joinpath("api").symlink_to(tmp_path / "api")
+    assert functions_of_source(Tree(tmp_path / "more")) == []

@@ -173,6 +173,7 @@ def test_config_json_outweighs_vercel_json_and_says_so() -> None:
         ({"routes": [{"src": "/a", "headers": []}]}, "`headers` is no object"),
         ({"routes": [{"src": "/a", "dest": 1}]}, "`dest` is no text"),
         ({"routes": ["/a"]}, "a route is no object"),
+        ({"routes": [{"src": "/a", "status": 301}]}, "a redirect leads nowhere"),
         ({"overrides": {"a": {"path": 1}}}, "the override of 'a'"),
         ({"overrides": []}, None),
     ],

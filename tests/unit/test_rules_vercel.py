@@ -156,6 +156,13 @@ def test_a_rewrite_to_another_origin_is_proxied_with_every_method() -> None:
     assert site.answer("/about.html", "POST").status == 405
 
 
+def test_an_address_that_another_origin_answers_is_made_proper_for_every_method() -> None:
+    site = vercel(*SITE, trailingSlash=False, rewrites=[{"source": "/api/(.*)", "destination": "https://a.example/$1"}])
+    answer = site.answer("/api/x/?y=1", "POST")
+    assert (answer.status, header(answer, "Location")) == (308, "/api/x?y=1")
+    assert site.answer("/blog/", "POST").status == 405
+
+
 @pytest.mark.parametrize("keeps", [False, True])
 def test_credentials_go_to_another_origin_only_where_the_rule_says_so(keeps: bool) -> None:
     passage = rewriting("/api", "https://api.example/", keepsCredentials=keeps).ask("/api")

@@ -90,7 +90,8 @@ class _Walk:
             return None
         self._note(setting, place, f"the address is /{path}", matched=True)
         location = write_target(path, asked.query)
-        return Redirect(location=location, status=308, because=f"{place or self._rules.dialect}: {setting}")
+        because = f"{place or self._rules.dialect}: {setting}"
+        return Redirect(location=location, status=308, because=because, any_method=isinstance(inner, Forward))
 
     def _try_all(self, readies: Sequence[Ready], *, follows: bool = False) -> Outcome | None:
         """The outcome of the first rule that has one; None if none has, or if a file outweighs it.

@@ -142,6 +142,8 @@ class _Reading:
         location, headers = self._headers(route, place, captures)
         is_redirect = 300 <= status < 400
         to = route_template(_fitting(location if is_redirect and location else dest), captures, is_address=True)
+        if is_redirect and not to:
+            raise InvalidError("a redirect leads nowhere", fix='add "headers": { "Location": "/…" }')
         answers = bool(to or status) or goes_on
         return Rule(
             place=place,
