@@ -50,7 +50,7 @@ class Wish:
     help="Deploy to production, or as a preview. Default: production for the production branch and for folders.",
 )
 @click.option("--root-directory", metavar="PATH", help="The app's folder inside the repository. Default: its top.")
-@click.option("--prebuilt", is_flag=True, help="Publish the folder as it is, without a build.")
+@click.option("--prebuilt", is_flag=True, help="Publish the folder as it is, or its .vercel/output, without a build.")
 @click.option("--wait/--no-wait", default=True, help="Wait until the site is live, showing the log. Default: wait.")
 @json_option
 @place_options

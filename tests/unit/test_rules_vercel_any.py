@@ -23,7 +23,9 @@ def text_of(pieces: tuple[str, ...], odd: tuple[str, ...] = ()) -> st.SearchStra
 
 SOURCES = text_of(PIECES, (*PIECES, *ODD))
 DESTINATIONS = text_of(TARGETS) | st.sampled_from(["https://$1.e.example/$1?a=$1", "https://e.example:8080/:x"])
-JUNK = st.none() | st.booleans() | st.integers(-1, 600) | st.just([]) | st.just({}) | st.sampled_from(ODD)
+JUNK: st.SearchStrategy[object] = (
+    st.none() | st.booleans() | st.integers(-1, 600) | st.just([]) | st.just({}) | st.sampled_from(ODD)
+)
 VALUES = st.sampled_from(["(?<q>.*)", "a", "", "(", ".+"]) | st.fixed_dictionaries({"pre": st.just("a")})
 KINDS = st.sampled_from(["host", "header", "cookie", "query"])
 CONDITION = st.fixed_dictionaries({"type": KINDS, "key": st.sampled_from(["q", "X-A"])}, optional={"value": VALUES})

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from builder.protocol import IN_OUTPUT, MAX_RULE_FILE_BYTES, MOST_FUNCTIONS, RULES_FOLDER
+from builder import protocol
+from builder.protocol import MAX_RULE_FILE_BYTES, MOST_FUNCTIONS, RULES_FOLDER
 from scalemesh.ports import BlobStore
 from scalemesh.rules import Place
 from scalemesh.services.listings import OutputFile, whole
 from scalemesh.services.rules.notes import Note, RulesError
 
+IN_OUTPUT: Final = protocol.IN_OUTPUT  #: read at the top of an output, and never served
 CONFIG: Final = ".vercel/output/config.json"
 FUNCTIONS: Final = ".vercel/output/functions/"
 FUNCTION: Final = ".func/.vc-config.json"
