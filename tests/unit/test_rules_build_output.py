@@ -15,6 +15,13 @@ def routed(*routes: dict[str, Any], **more: Any) -> VercelSite:
     return build_output(*SITE, routes=list(routes), **more)
 
 
+def test_a_visitor_cannot_choose_the_host_of_a_route() -> None:
+    site = routed({"src": "/go/(.*)", "status": 302, "headers": {"Location": "$1"}}, {"src": "/x/(.*)", "dest": "$1"})
+    assert site.shown("/go/https://evil.example/") == "302 /https://evil.example/"
+    assert site.shown("/x/about.html") == "about.html"
+    assert site.answer("/x/https://evil.example/").status in (308, 404)
+
+
 FILES: dict[str, Any] = {"handle": "filesystem"}
 
 

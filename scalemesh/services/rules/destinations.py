@@ -77,6 +77,7 @@ def header_template(value: str, references: References) -> str:
 
 def route_template(text: str, captures: Container[str], *, is_address: bool) -> str:
     """``$1`` and ``$name`` of a route, where *captures* has them; everything else is meant as it stands."""
+    text = f"https:{text}" if is_address and text.startswith("//") else text
     made, last = [], 0
     literal = _literal if is_address else _kept
     for found in _DOLLAR.finditer(text):
@@ -84,7 +85,9 @@ def route_template(text: str, captures: Container[str], *, is_address: bool) -> 
         last = found.end()
         name = found[1] or found[2]
         made.append(f"${{{name}}}" if name in captures else literal(found[0]))
-    return "".join([*made, literal(text[last:])])
+    filled = "".join([*made, literal(text[last:])])
+    is_bare = is_address and text and not re.match(r"https?://|/", text, re.IGNORECASE)
+    return f"/{filled}" if is_bare else filled  # what a visitor sends can begin a path, and no URL
 
 
 def _kept(text: str) -> str:
@@ -98,6 +101,8 @@ def _pieces(destination: str, references: References) -> tuple[str, str, str, st
         origin = f"https:{origin}"
     if not origin and not path.startswith(("/", ":", "$", "{", "?", "#")) and (path or not query + fragment):
         raise InvalidError("`destination` is no path and no URL", fix='begin it with "/", "https://" or "http://"')
+    if not origin and not path.startswith("/"):
+        path = f"/{path}"  # what a visitor sends can begin a path, and no URL
     scheme, slashes, authority = origin.partition("//")
     host, colon, port = authority.rpartition(":") if re.search(r":\d+$", authority) else (authority, "", "")
     return (

@@ -12,6 +12,7 @@ from typing import Any, Final
 from scalemesh.rules import Place
 from scalemesh.services.rules.notes import Note, RulesError
 
+MOST_ITEMS: Final = 12_000  #: of a list whose lines are counted: no list of rules may be longer
 MAX_TEXT: Final = 160  #: characters of a rule, as it is shown
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
@@ -54,14 +55,15 @@ def read_document(file: str, text: str) -> Document:
         ) from error
     if not isinstance(values, dict):
         raise _refused(Place(file=file, line=1), 'its top is no object. Write { "redirects": [ … ] }.')
-    lines, items = _Scan(text).whole()
+    lines, items = _Scan(text, values).whole()
     return Document(file, values, lines, items)
 
 
 class _Scan:
     """Goes through a text that is known to be JSON with an object at its top."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, values: dict[str, Any]) -> None:
+        self._values = values
         self._text, self._decoder = text, json.JSONDecoder()
         self._at, self._line, self._counted = 0, 1, 0
 
@@ -75,7 +77,8 @@ class _Scan:
             self._pass(":")
             lines[key] = line
             items.pop(key, None)
-            if self._pass("["):
+            listed = self._values[key]
+            if isinstance(listed, list) and len(listed) <= MOST_ITEMS and self._pass("["):
                 items[key] = self._items()
             else:
                 self._value()
