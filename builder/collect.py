@@ -60,7 +60,7 @@ def collect(output: Tree, limits: tuple[int, int], go_on: Callable[[], None]) ->
         BuildFailed: output_too_large, too_many_files (with what was measured), or rejected.
     """
     listing = list_output(output, limits, go_on)
-    return [_hashed(output, found, go_on) for found in listing.files], listing.warnings
+    return [hashed(output, found, go_on) for found in listing.files], listing.warnings
 
 
 def list_output(output: Tree, limits: tuple[int, int], go_on: Callable[[], None]) -> Listing:
@@ -107,7 +107,7 @@ def _walk(output: Tree, folder: int, above: str, listing: Listing) -> Iterator[F
             path = above + entry.name
             if _is_skipped(entry.name, above):
                 continue
-            if why := _unusable(path):
+            if why := unusable(path):
                 listing.refuse(path, why)
             elif entry.is_dir(follow_symlinks=False):
                 if path.count("/") >= MAX_DEPTH:
@@ -126,7 +126,8 @@ def _is_skipped(name: str, above: str) -> bool:
     return (name.startswith(".") and name != ".well-known") or (name == "node_modules" and not above)
 
 
-def _unusable(path: str) -> str:
+def unusable(path: str) -> str:
+    """Why no file of a site can have that path; empty where one can."""
     try:
         size = len(path.encode())
     except UnicodeEncodeError:
@@ -175,7 +176,12 @@ def _kind(mode: int) -> str:
     return next((words for test, words in kinds if test(mode)), "a device")
 
 
-def _hashed(output: Tree, found: Found, go_on: Callable[[], None]) -> Collected:
+def hashed(output: Tree, found: Found, go_on: Callable[[], None]) -> Collected:
+    """*found* with the digest of its bytes, of which no more are read than there were.
+
+    Raises:
+        BuildFailed: rejected, where it is not what it was when it was found.
+    """
     go_on()
     digest, size = hashlib.sha256(), 0
     try:

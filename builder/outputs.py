@@ -9,10 +9,10 @@ from typing import Final
 
 from builder.errors import BuildFailed
 from builder.frameworks import Framework
+from builder.rule_files import CONFIG, STATIC
 from builder.tree import Tree, names
 
 MAX_READ_CHARS: Final = 256 * 1024  #: of a configuration that is searched, not parsed
-BUILD_OUTPUT_API: Final = ".vercel/output/static"
 
 
 def candidates(row: Framework, tree: Tree) -> tuple[str, ...]:
@@ -20,15 +20,19 @@ def candidates(row: Framework, tree: Tree) -> tuple[str, ...]:
     found = [*_told(row, tree), *(_angular(tree) if row.slug == "angular" else ()), *row.output]
     if row.slug == "static":
         return tuple(found)
-    return tuple(dict.fromkeys((*found, BUILD_OUTPUT_API)))
+    return tuple(dict.fromkeys((*found, STATIC)))
 
 
 def find_output(wanted: tuple[str, ...], tree: Tree, *, by_hand: bool, what: str, hint: str) -> str:
     """The first of *wanted* that is a folder with something in it, relative to *tree*.
 
+    What a build left by the Build Output API outweighs all but a folder that was set *by_hand*, as at Vercel.
+
     Raises:
         BuildFailed: no_output, with the folders that do exist.
     """
+    if not by_hand and STATIC in wanted and tree.has_file(CONFIG) and _has_entries(tree, STATIC):
+        return STATIC
     for pattern in wanted:
         for path in _expanded(pattern, tree):
             if _has_entries(tree, path) and (by_hand or path != "." or _has_page(tree, path)):

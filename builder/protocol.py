@@ -82,6 +82,11 @@ MAX_BLOCK_BYTES: Final = 512 * 1024
 MAX_DIGESTS: Final = 1000
 MAX_PATH_BYTES: Final = 1024  #: of one file in the output
 RULES_FOLDER: Final = ".scalemesh"  #: where a listing keeps the rule files of the source
+#: Rule files that are taken along from the root directory of a source.
+IN_SOURCE: Final = ("vercel.json", "netlify.toml", "wrangler.toml", "wrangler.jsonc", "wrangler.json")
+IN_OUTPUT: Final = frozenset({"_redirects", "_headers", "vercel.json", "netlify.toml"})  #: rule files, at its top
+MAX_RULE_FILE_BYTES: Final = 2 * 1024 * 1024  #: of one; the longest that the limits of their hosts allow is smaller
+MOST_FUNCTIONS: Final = 1000  #: whose configuration is taken along, to name them as not served
 MIN_SECRET_CHARS: Final = 6  #: shorter values are not masked
 
 HEARTBEAT_S: Final = 5

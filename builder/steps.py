@@ -21,12 +21,14 @@ from builder.life import Life
 from builder.lines import Log
 from builder.nodes import Node, installed
 from builder.outputs import find_output
+from builder.rule_files import collect_rule_files, functions_of_source, is_served
 from builder.source import fetch_upload
 from builder.tree import Tree
 from builder.upload import upload
 from builder.watch import DiskWatch
 
 COMMANDED: Final = ("package.json", "vercel.json")  #: files that may bring commands
+MOST_TOLD: Final = 10  #: functions by their names
 COMPARED_COMMITS: Final = 10  #: how many commits an ignore command may look back
 UNPROTECTED: Final = (
     "This build runs without a sandbox: its code can read and change everything that the daemon's user can."
@@ -115,20 +117,33 @@ class Steps:
         return Run(self, plan, env, Commands(sandbox, self._life, self._log, self._machine["PATH"]))
 
     def collect(self, plan: Plan) -> tuple[str, Tree, list[Collected]]:
-        """Find the output and hash its files."""
+        """Find the output and hash its files, and those that say how it is served; they are held below the tree."""
         began = time.monotonic()
         root = Tree(self._place.src).below(plan.root_directory)
         what = f"`{plan.build_command}`" if plan.build_command else plan.framework_name
         path = find_output(plan.output_candidates, root, by_hand=plan.output_by_hand, what=what, hint=plan.hint)
-        output, limits = root.below(path), self._job.limits
-        files, warnings = collect(output, (limits.output_bytes, limits.output_files), self._life.check)
+        rules, limits = collect_rule_files(root, path, self._life.check), self._job.limits
+        left = (limits.output_bytes - sum(file.size for file in rules), limits.output_files - len(rules))
+        files, warnings = collect(root.below(path), left, self._life.check)
         for warning in warnings:
             self._warn("collect", warning)
-        if not files:
+        files = self._without_functions(root, path, files)
+        if not any(is_served(file.path) for file in files):
             raise BuildFailed("no_output", f"The output directory {path!r} holds no file that can be published.")
         size = sum(file.size for file in files)
         self._log.say("collect", f"Collected {len(files)} files ({_size(size)}) from {path} in {_since(began)}")
-        return path, output, files
+        held = [replace(file, held_at=f"{path}/{file.held_at}") for file in files]
+        return path, root, held + rules
+
+    def _without_functions(self, root: Tree, path: str, files: list[Collected]) -> list[Collected]:
+        """*files* of the output *path*, without code that is meant to be run; what of it there is, is told."""
+        functions = functions_of_source(root)
+        for name in functions[:MOST_TOLD]:
+            self._warn("collect", f"{name} is not served: at Vercel it is run, and here only files are served.")
+        if (more := len(functions) - MOST_TOLD) > 0:
+            self._warn("collect", f"{more} more functions are not served.")
+        hidden = set(functions) if path == "." else set()
+        return [file for file in files if file.path not in hidden]
 
     def upload(self, output: Tree, files: list[Collected]) -> None:
         """Send what the daemon does not have."""

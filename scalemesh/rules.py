@@ -83,6 +83,8 @@ class Rule:
     status: int = 0
     headers: tuple[HeaderChange, ...] = ()  #: of the answer
     goes_on: bool = False  #: the next rule has its turn, whatever this one did
+    tries: bool = False  #: where there is no file at *to*, the next rule has its turn, from there
+    stops: bool = False  #: no other rule of its list has its turn, though this one neither leads nor answers
     forced: bool = True  #: False: a file at the visited path outweighs this rule
     keeps_credentials: bool = False  #: another origin gets Cookie and Authorization too
     request_headers: tuple[tuple[str, str], ...] = ()  #: what another origin is sent besides; values are templates

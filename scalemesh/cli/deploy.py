@@ -50,7 +50,7 @@ class Wish:
     help="Deploy to production, or as a preview. Default: production for the production branch and for folders.",
 )
 @click.option("--root-directory", metavar="PATH", help="The app's folder inside the repository. Default: its top.")
-@click.option("--prebuilt", is_flag=True, help="Publish the folder as it is, without a build.")
+@click.option("--prebuilt", is_flag=True, help="Publish the folder as it is, or its .vercel/output, without a build.")
 @click.option("--wait/--no-wait", default=True, help="Wait until the site is live, showing the log. Default: wait.")
 @json_option
 @place_options
@@ -124,9 +124,9 @@ def _folder(source: str) -> Path | None:
 
 
 def _upload(talk: Client, folder: Path, wish: Wish) -> Json:
-    from scalemesh.cli.folder import Upload, built_files, source_files  # noqa: PLC0415 -- a Git URL needs none of it
+    from scalemesh.cli.folder import Upload  # noqa: PLC0415 -- a Git URL needs none of it
 
-    files = built_files(folder) if wish.prebuilt else source_files(folder)
+    files = _files(folder, wish)
     project = _project(talk, folder, wish)
     body: Json = {"upload": "prebuilt" if wish.prebuilt else "source"}
     body |= {"branch": wish.branch} if wish.branch else {}
@@ -138,6 +138,19 @@ def _upload(talk: Client, folder: Path, wish: Wish) -> Json:
         _give_up(talk.another(), begun["id"])
         raise
     return begun
+
+
+def _files(folder: Path, wish: Wish) -> Mapping[str, str]:
+    """What is uploaded: its path in the deployment -> its path in the folder."""
+    if not wish.prebuilt:
+        from scalemesh.cli.folder import source_files  # noqa: PLC0415
+
+        return {path: path for path in source_files(folder)}
+    from scalemesh.cli.prebuilt import prebuilt_files, tell_functions  # noqa: PLC0415
+
+    found = prebuilt_files(folder)
+    tell_functions(found)
+    return found.files
 
 
 def _give_up(talk: Client, deployment: str) -> None:

@@ -5,7 +5,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,8 @@ MAX_DIGESTS: Final = 1000  #: in one call
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    path: str  #: relative to the folder, "/" between its parts
+    path: str  #: under which it is deployed, "/" between its parts
+    held_at: str  #: relative to the folder
     sha256: str
     size_bytes: int
     is_executable: bool
@@ -49,14 +50,14 @@ class Upload:
     def __init__(self, talk: Client, deployment: str) -> None:
         self._talk, self._base = talk, f"/api/v1/deployments/{deployment}"
 
-    def send(self, folder: Path, paths: Sequence[str]) -> None:
-        """Upload what is missing, then tell that all is there.
+    def send(self, folder: Path, paths: Mapping[str, str]) -> None:
+        """Upload what is missing, then tell that all is there. *paths*: as they are deployed -> in the folder.
 
         Raises:
             InvalidError: there is no file at all.
             ScaleMeshError: what the daemon answered.
         """
-        files = [found for path in paths if (found := _file(folder, path)) is not None]
+        files = [found for path, held in paths.items() if (found := _file(folder, held, path)) is not None]
         if not files:
             raise InvalidError(f"{folder} has no files to deploy")
         by_digest = {file.sha256: file for file in files}
@@ -92,14 +93,14 @@ class Upload:
     def _send_one(self, talk: Client, folder: Path, file: File) -> None:
         for attempt in range(TRIES):
             try:
-                with (folder / file.path).open("rb") as opened:
+                with (folder / file.held_at).open("rb") as opened:
                     talk.upload(f"{self._base}/blobs/{file.sha256}", opened, file.size_bytes)
             except UnreachableError:
                 if attempt == TRIES - 1:
                     raise
             except RefusedError as error:
                 raise RefusedError(
-                    f"{file.path} was not taken", why=error.what, fix="deploy again, while nothing writes to it"
+                    f"{file.held_at} was not taken", why=error.what, fix="deploy again, while nothing writes to it"
                 ) from error
             else:
                 return
@@ -124,21 +125,23 @@ def _walked(folder: Path, left_out: frozenset[str]) -> list[str]:
     return sorted(found)
 
 
-def _file(folder: Path, path: str) -> File | None:
+def _file(folder: Path, held_at: str, path: str) -> File | None:
     """One file with its digest; None for what is no plain file, which is told."""
+    held = folder / held_at
     try:
-        descriptor = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(held, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        say(f"left out: {path} ({'a link' if (folder / path).is_symlink() else error.strerror})")
+        say(f"left out: {held_at} ({'a link' if held.is_symlink() else error.strerror})")
         return None
     with os.fdopen(descriptor, "rb") as opened:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            say(f"left out: {path} (no plain file)")
+            say(f"left out: {held_at} (no plain file)")
             return None
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
         size_bytes = opened.tell()
-    return File(path=path, sha256=digest, size_bytes=size_bytes, is_executable=bool(found.st_mode & stat.S_IXUSR))
+    is_executable = bool(found.st_mode & stat.S_IXUSR)
+    return File(path=path, held_at=held_at, sha256=digest, size_bytes=size_bytes, is_executable=is_executable)
 
 
 @contextmanager

@@ -206,7 +206,7 @@ async def test_an_empty_command_means_run_none(tmp_path: Path) -> None:
     settings = {"install_command": "", "build_command": "", "output_directory": "o"}
     async with daemon(tmp_path, source, uploads=uploads, settings=settings) as fake:
         assert await build(fake, tmp_path / "work") == 0
-        assert fake.files() == {"index.html": b"x"}
+        assert fake.files() == {"index.html": b"x", ".scalemesh/vercel.json": by_file.encode()}
         assert fake.printed == []
         assert not any(text.startswith("> ") for *_, text in fake.lines)
 

@@ -85,13 +85,34 @@ async def test_a_source_folder_waits_for_its_build(host: ControlHost, tmp_path: 
     assert (await host.life.services.deployer.get(deployment)).source == "upload"
 
 
+@pytest.mark.parametrize("how", [(), ("--prebuilt",)], ids=["to build", "prebuilt"])
 async def test_an_empty_folder_leaves_no_deployment_waiting(
-    host: ControlHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    host: ControlHost, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: tuple[str, ...]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    assert await call("deploy", "empty", "--prebuilt") == 1
+    assert await call("deploy", "empty", *how) == 1
     assert "has no files" in capsys.readouterr().err
-    assert (await host.ask("GET", "/deployments"))["deployments"][0]["state"] == "canceled"
+    assert {each["state"] for each in (await host.ask("GET", "/deployments"))["deployments"]} <= {"canceled"}
+
+
+async def test_what_the_build_output_api_left_is_deployed_with_its_rules(
+    host: ControlHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rule files are read and never served; functions are named, on the way and in the log."""
+    output = tmp_path / "app/.vercel/output"
+    (output / "static").mkdir(parents=True)
+    (output / "static/index.html").write_text("<h1>hello</h1>")
+    (output / "functions/api/hello.func").mkdir(parents=True)
+    (output / "functions/api/hello.func/.vc-config.json").write_text("{}")
+    routes = [{"src": "/old", "status": 308, "headers": {"Location": "/"}}]
+    (output / "config.json").write_text(json.dumps({"version": 3, "routes": routes}))
+    async with asyncio.timeout(30):
+        assert await call("deploy", "app", "--prebuilt", "--project", "shop") == 0
+    told = capsys.readouterr()
+    assert "Not served: the function /api/hello" in told.err
+    assert "functions/api/hello.func: left out: the function /api/hello is not served" in told.err
+    assert "1 redirects and rewrites" in told.err
+    assert told.out == "http://shop.localhost:8080/\n"
 
 
 async def test_logs_print_lines_and_nothing_else_on_standard_output(

@@ -10,6 +10,8 @@ from scalemesh.values import Entry, Manifest
 
 #: (decoded path without its first slash, query, manifest, rules) -> the file there, or its proper address, or nothing
 Find = Callable[[str, str, Manifest, Rules], Serve | Redirect | None]
+#: (decoded path without its first slash, rules) -> the path that it should have, and the setting that says so
+Proper = Callable[[str, Rules], tuple[str, str] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +20,8 @@ class Habits:
 
     find: Find
     lacking: Callable[[Asked, Manifest, Rules], Serve | Missing]  #: what answers where nothing is found
+    proper: Proper | None = None  #: before all rules: a visit goes there first, if something answers there
+    rematches: bool = False  #: rules are matched against the path that rules before them led to
     merges_query: bool = (
         False  #: a target with a query of its own gets the visitor's fields besides; else it keeps its own
     )

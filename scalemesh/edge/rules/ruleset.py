@@ -14,6 +14,8 @@ Captures = Mapping[str, str]
 Verdict = tuple[Captures, str] | tuple[None, str]
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\})")
+_ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_NOT_IN_HOST: Final = re.compile(r"[^A-Za-z0-9.-]+")
 _NONE: Final[Captures] = {}
 
 
@@ -28,9 +30,9 @@ class Ready:
         self._has = [Question(condition) for condition in rule.has]
         self._missing = [Question(condition) for condition in rule.missing]
 
-    def match(self, asked: Asked) -> Verdict:
-        """What the rule captures of *asked*, or None and why it does not match."""
-        found = self._match_path(asked.path)
+    def match(self, asked: Asked, path: str | None = None) -> Verdict:
+        """What the rule captures of *asked*, or None and why it does not match. *path*: where rules led it so far."""
+        found = self._match_path(asked.path if path is None else path)
         if found is None:
             return None, "the path does not match"
         if self.rule.methods and asked.method not in self.rule.methods:
@@ -76,7 +78,8 @@ class Question:
         found = self._pattern.match(value) if self._pattern else _NONE
         if found is None or not (self._pattern or _CHECKS[condition.check](value, condition.values)):
             return None
-        return {**found, condition.capture: value} if condition.capture else found
+        named = {name: text for name, text in found.items() if not name.isdecimal()}  # numbers are the path's
+        return {**named, condition.capture: value} if condition.capture else named
 
     def _speaks(self, asked: Asked) -> Captures | None:
         """A visitor is of a language if it is the one that they like best (of those that differ, the most exact)."""
@@ -125,6 +128,20 @@ def filled(template: str, captures: Captures, *, escape: Callable[[str], str] = 
     if "$" not in template:
         return template
     return _REFERENCE.sub(lambda found: escape(captures.get(found[1], "")) if found[1] else "$", template)
+
+
+def filled_address(template: str, captures: Captures) -> str:
+    """*template* filled as a path or a URL: what stands in its host can name a host there, and nothing else."""
+    origin = _ORIGIN.match(template)
+    if origin is None or "$" not in origin[0]:
+        return filled(template, captures, escape=in_path)
+    rest = filled(template[origin.end() :], captures, escape=in_path)
+    return filled(origin[0], captures, escape=in_host) + rest
+
+
+def in_host(text: str) -> str:
+    """*text* as it may stand in a host name: whatever would end the name there is left out."""
+    return _NOT_IN_HOST.sub("", text)
 
 
 def in_path(text: str) -> str:

@@ -5,6 +5,7 @@ that is tried is noted for ``explain``, where somebody asks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qsl
@@ -14,9 +15,9 @@ from scalemesh.edge.rules.asked import Asked, fields_of
 from scalemesh.edge.rules.habits import Habits
 from scalemesh.edge.rules.outcome import Change, Forward, Missing, Outcome, Protected, Redirect, Serve
 from scalemesh.edge.rules.protection import may_enter
-from scalemesh.edge.rules.ruleset import Captures, Ready, Ruleset, filled, in_header, in_path
+from scalemesh.edge.rules.ruleset import Captures, Ready, Ruleset, filled, filled_address, in_header
 from scalemesh.edge.rules.trace import Trace
-from scalemesh.edge.targets import Malformed, read_target
+from scalemesh.edge.targets import Malformed, read_target, write_target
 from scalemesh.rules import Dialect, Place, Rule
 from scalemesh.services.content_types import is_asset, is_page
 from scalemesh.services.windows import Former
@@ -46,9 +47,19 @@ def walk(
 
 
 class _Walk:
-    def __init__(self, asked: Asked, manifest: Manifest, ruleset: Ruleset, trace: Trace | None, kept: Kept) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        manifest: Manifest,
+        ruleset: Ruleset,
+        trace: Trace | None,
+        kept: Kept,
+        *,
+        is_inner: bool = False,
+    ) -> None:
         self._asked, self._manifest, self._ruleset, self._trace, self._kept = asked, manifest, ruleset, trace, kept
         self._rules = ruleset.rules
+        self._is_inner = is_inner  #: it only looks whether something answers
         self._habits = DIALECTS[ruleset.rules.dialect]
         self._path = asked.path[1:]  #: where files are looked for; a rule may lead elsewhere
         self._status = 0  #: of the answer, where a rule said so
@@ -57,10 +68,13 @@ class _Walk:
     def outcome(self) -> Outcome:
         if (refused := self._protected()) is not None:
             return refused
-        found = self._try_all(self._ruleset.first) or self._file()
+        if (proper := self._proper()) is not None:
+            return proper
+        follows = self._habits.rematches
+        found = self._try_all(self._ruleset.first, follows=follows) or self._file()
         if found is None:
-            found = self._try_all(self._ruleset.missed)
-        if found is None or self._is_page_for_asset(found):
+            found = self._try_all(self._ruleset.missed, follows=follows)
+        if found is None or _lacks_page(found) or self._is_page_for_asset(found):
             found = self._try_all(self._ruleset.failed) or self._lacking()
         return self._with_headers(found)
 
@@ -74,11 +88,36 @@ class _Walk:
             self._note(place.text, place, "the visitor may enter" if covers else "the path does not match")
         return None
 
-    def _try_all(self, readies: Sequence[Ready]) -> Outcome | None:
-        """The outcome of the first rule that has one; None if none has, or if a file outweighs it."""
+    def _proper(self) -> Redirect | None:
+        """The address that the site's settings want, if anything answers there: nobody is sent on to a 404."""
+        asked = self._asked
+        wanted = (
+            self._habits.proper(asked.path[1:], self._rules) if self._habits.proper and not self._is_inner else None
+        )
+        if wanted is None:
+            return None
+        path, setting = wanted
+        place = next((place for place in self._rules.places if place.text == setting), None)
+        there = copy(asked)
+        there.path = f"/{path}"
+        inner = _Walk(there, self._manifest, self._ruleset, None, self._kept, is_inner=True).outcome()
+        asked.needs_more |= there.needs_more
+        if isinstance(inner, Missing):
+            self._note(setting, place, f"/{path} would be the address, but nothing answers there")
+            return None
+        self._note(setting, place, f"the address is /{path}", matched=True)
+        location = write_target(path, asked.query)
+        because = f"{place or self._rules.dialect}: {setting}"
+        return Redirect(location=location, status=308, because=because, any_method=isinstance(inner, Forward))
+
+    def _try_all(self, readies: Sequence[Ready], *, follows: bool = False) -> Outcome | None:
+        """The outcome of the first rule that has one; None if none has, or if a file outweighs it.
+
+        *follows*: they see the path that rules before them led to.
+        """
         for ready in readies:
             rule = ready.rule
-            captures, why = ready.match(self._asked)
+            captures, why = ready.match(self._asked, f"/{self._path}" if follows else None)
             if captures is None:
                 self._note(rule.place.text, rule.place, why)
                 continue
@@ -89,7 +128,10 @@ class _Walk:
             outcome = self._apply(rule, captures)
             if outcome is not None:
                 return outcome
-            if (rule.to or rule.status) and not rule.goes_on:
+            if rule.tries:
+                if (there := self._file()) is not None:
+                    return there
+            elif rule.stops or ((rule.to or rule.status) and not rule.goes_on):
                 return self._file() if rule.to else None
         return None
 
@@ -101,7 +143,7 @@ class _Walk:
             self._changes.append(Change(change, value, rule.place))
         if not rule.to:
             return Missing(page=None, status=rule.status, because=because) if rule.status and not rule.goes_on else None
-        url = filled(rule.to, captures, escape=in_path)
+        url = filled_address(rule.to, captures)
         if 300 <= rule.status < 400:
             any_method = self._habits.redirects_any_method
             location = on_this_host(self._with_query(url))
@@ -181,6 +223,11 @@ class _Walk:
     def _note(self, what: str, place: Place | None, why: str, *, matched: bool = False) -> None:
         if self._trace is not None:
             self._trace.note(what, place, why, matched=matched)
+
+
+def _lacks_page(outcome: Outcome) -> bool:
+    """Whether a rule said 404, and left the page to the site."""
+    return isinstance(outcome, Missing) and outcome.page is None and outcome.status == 404
 
 
 def on_this_host(url: str) -> str:

@@ -37,3 +37,9 @@ def told(notes: Iterable[Note]) -> list[str]:
     lines = [str(note) for note in notes]
     rest = len(lines) - MOST_TOLD
     return lines[:MOST_TOLD] + ([f"and {rest} more"] if rest > 0 else [])
+
+
+def note_of(error: InvalidError, place: Place, effect: Literal["refused", "left out", "limited"]) -> Note:
+    """What *error* says, as a note."""
+    why = f": {error.why}" if error.why else ""
+    return Note(place=place, what=f"{error.what}{why}.", instead=f"{error.fix}." if error.fix else "", effect=effect)

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
-from builder.protocol import RULES_FOLDER
+from builder import protocol
+from builder.protocol import MAX_RULE_FILE_BYTES, MOST_FUNCTIONS, RULES_FOLDER
 from scalemesh.ports import BlobStore
 from scalemesh.rules import Place
 from scalemesh.services.listings import OutputFile, whole
 from scalemesh.services.rules.notes import Note, RulesError
 
-MAX_FILE_BYTES: Final = (
-    2 * 1024 * 1024
-)  #: of one rule file; the longest that the limits of their hosts allow is smaller
-#: In the output, at its top: read there, and never served.
-IN_OUTPUT: Final = frozenset({"_redirects", "_headers", "vercel.json", "netlify.toml"})
+IN_OUTPUT: Final = protocol.IN_OUTPUT  #: read at the top of an output, and never served
 CONFIG: Final = ".vercel/output/config.json"
+FUNCTIONS: Final = ".vercel/output/functions/"
+FUNCTION: Final = ".func/.vc-config.json"
+#: Those that are read. Whatever else lies below RULES_FOLDER is neither read nor served.
+NAMES: Final = IN_OUTPUT | {"wrangler.toml", "wrangler.json", "wrangler.jsonc", CONFIG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Sources:
 
     Names: ``vercel.json``, ``netlify.toml``, ``wrangler.toml``, ``wrangler.json``, ``wrangler.jsonc`` (from the root
     directory of the source, else from the top of the output), ``_redirects``, ``_headers`` (from the output),
-    ``.vercel/output/config.json`` and ``.vercel/output/functions/<name>.func/.vc-config.json``.
+    ``.vercel/output/config.json`` and ``.vercel/output/functions/<name>.func/.vc-config.json`` (without its bytes).
     """
 
     files: Mapping[str, bytes]
@@ -44,19 +46,30 @@ def name_of(path: str) -> str | None:
 
 
 def rule_files(paths: Iterable[str]) -> dict[str, str]:
-    """Name -> path in the listing. What came from the source outweighs what lies in the output."""
-    named = [(name, path) for path in paths if (name := name_of(path)) is not None]
+    """Name -> path in the listing, for what is read. What came from the source outweighs what lies in the output."""
+    named = [(name, path) for path in paths if (name := name_of(path)) is not None and name in NAMES]
     return dict(sorted(named, key=lambda pair: pair[1].startswith(f"{RULES_FOLDER}/")))
+
+
+def function_files(paths: Iterable[str]) -> list[str]:
+    """The names of functions' configurations, at most MOST_FUNCTIONS. That they are there is all that is asked."""
+    names = (name for path in paths if (name := name_of(path)) is not None)
+    return list(islice((name for name in names if is_function(name)), MOST_FUNCTIONS))
+
+
+def is_function(name: str) -> bool:
+    """Whether a rule file is the configuration of a function."""
+    return name.startswith(FUNCTIONS) and name.endswith(FUNCTION)
 
 
 def check_size(name: str, size_bytes: int) -> None:
     """Refuse a rule file that no host would read.
 
     Raises:
-        RulesError: it is longer than MAX_FILE_BYTES.
+        RulesError: it is longer than MAX_RULE_FILE_BYTES.
     """
-    if size_bytes > MAX_FILE_BYTES:
-        what = f"it is longer than {MAX_FILE_BYTES >> 20} MiB."
+    if size_bytes > MAX_RULE_FILE_BYTES:
+        what = f"it is longer than {MAX_RULE_FILE_BYTES >> 20} MiB."
         raise RulesError([Note(place=Place(file=name), what=what, effect="refused")])
 
 
@@ -72,4 +85,5 @@ async def read_sources(store: BlobStore, files: Sequence[OutputFile]) -> Sources
     for name, path in rule_files(by_path).items():
         check_size(name, by_path[path].size_bytes)
         found[name] = await whole(store, by_path[path].sha256)
+    found |= dict.fromkeys(function_files(by_path), b"")
     return Sources(found, frozenset(path for path in by_path if name_of(path) is None))
