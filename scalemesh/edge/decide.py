@@ -1,5 +1,6 @@
 """Decides what a visit is answered: a pure function, shared by every way into the house."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -9,7 +10,7 @@ from scalemesh.edge.answers import Answer, Headers, Passage, Slice, Visit
 from scalemesh.edge.conditions import etag_of, http_date, is_current, range_applies
 from scalemesh.edge.ranges import Span, Unsatisfiable, asked_span
 from scalemesh.edge.rules.asked import Asked
-from scalemesh.edge.rules.outcome import Changes, Forward, Missing, Protected, Redirect, Serve
+from scalemesh.edge.rules.outcome import Change, Changes, Forward, Missing, Protected, Redirect, Serve
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.rules.walk import walk
 from scalemesh.edge.site import Site
@@ -88,18 +89,28 @@ def _changes_of(outcome: Serve | Redirect | Missing | Protected) -> Changes:
 
 def changed(answer: Answer, changes: Changes) -> Answer:
     """*answer* with its headers as rules change them, in their order; how a message is framed is ours to say."""
-    if not changes:
-        return answer
-    headers = list(answer.headers)
+    given: dict[str, list[Change]] = {}  #: name in lower case -> what gives it a value; empty: it is removed
     for made in changes:
-        name, how = made.change.name, made.change.how
-        if name.lower() in NEVER_SET:
+        key = made.change.name.lower()
+        if key in NEVER_SET:
             continue
-        before = [value for key, value in headers if key.lower() == name.lower()]
-        headers = [pair for pair in headers if pair[0].lower() != name.lower()]
-        if how != "remove":
-            headers.append((name, ", ".join([*before, made.value]) if how == "append" else made.value))
-    return replace(answer, headers=tuple(headers))
+        before = given.get(key, []) if made.change.how == "append" else []
+        joined = [*(earlier for earlier in before if not earlier.is_default), made]
+        given[key] = [] if made.change.how == "remove" else joined
+    if not given:
+        return answer
+    kept = [pair for pair in answer.headers if pair[0].lower() not in given or pair[0] == "Vary"]
+    return replace(answer, headers=tuple(kept + [pair for made in given.values() for pair in _fields(made)]))
+
+
+def _fields(given: Sequence[Change]) -> list[tuple[str, str]]:
+    """One field, its values joined; Set-Cookie stands for itself each time (RFC 6265, 3)."""
+    if not given:
+        return []
+    name = given[0].change.name
+    if name.lower() in ("set-cookie", "vary"):
+        return [(name, made.value) for made in given]
+    return [(name, ", ".join(made.value for made in given))]
 
 
 def common_headers(route: Route | None) -> Headers:

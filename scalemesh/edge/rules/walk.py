@@ -4,17 +4,18 @@ Protected paths; the rules before files; files; the rules for what is not there;
 that is tried is noted for ``explain``, where somebody asks.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from scalemesh.edge.rules import cloudflare, default, netlify, vercel
 from scalemesh.edge.rules.asked import Asked, fields_of
 from scalemesh.edge.rules.habits import Habits
 from scalemesh.edge.rules.outcome import Change, Forward, Missing, Outcome, Protected, Redirect, Serve
 from scalemesh.edge.rules.protection import may_enter
-from scalemesh.edge.rules.ruleset import Captures, Ready, Ruleset, filled, in_header, in_path
+from scalemesh.edge.rules.ruleset import Captures, Phase, Ruleset, filled, in_header, in_path
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Malformed, read_target
 from scalemesh.rules import Dialect, Place, Rule
@@ -55,8 +56,9 @@ class _Walk:
         return self._with_headers(found)
 
     def _protected(self) -> Protected | None:
+        path = re.sub("/{2,}", "/", self._asked.path)  # some rules and habits take them for one
         for guard in self._ruleset.guards:
-            covers = guard.covers(self._asked.path)
+            covers = guard.covers(path)
             place = guard.protection.place
             if covers and not may_enter(self._asked.header("authorization"), guard.protection.users):
                 self._note(place.text, place, "a name and a password are needed", matched=True)
@@ -64,8 +66,9 @@ class _Walk:
             self._note(place.text, place, "the visitor may enter" if covers else "the path does not match")
         return None
 
-    def _try_all(self, readies: Sequence[Ready]) -> Outcome | None:
-        """The outcome of the first rule that has one; None if none has, or if a file outweighs it."""
+    def _try_all(self, phase: Phase) -> Outcome | None:
+        """The outcome of the first rule that has one, or the file that outweighs it; None if there is neither."""
+        readies = phase.reachable(self._asked.path) if self._trace is None else phase
         for ready in readies:
             rule = ready.rule
             captures, why = ready.match(self._asked)
@@ -79,7 +82,7 @@ class _Walk:
             outcome = self._apply(rule, captures)
             if outcome is not None:
                 return outcome
-            if (rule.to or rule.status) and not rule.goes_on:
+            if (rule.to or rule.status) and not rule.goes_on and not 300 <= rule.status < 400:
                 return self._file() if rule.to else None
         return None
 
@@ -95,8 +98,13 @@ class _Walk:
         if 300 <= rule.status < 400:
             any_method = self._habits.redirects_any_method
             location = on_this_host(self._with_query(url))
+            if not rule.headers and self._is_here(location):
+                self._note(rule.place.text, rule.place, "it leads to where the visitor is", matched=False)
+                return None
             return Redirect(location=location, status=rule.status, because=because, any_method=any_method)
         if url.lower().startswith(ABSOLUTE):
+            if climbs(url):
+                return Missing(page=None, because=f"{because}: what the visitor sent would climb in the other origin")
             sent = tuple((name, filled(value, captures, escape=in_header)) for name, value in rule.request_headers)
             return Forward(
                 url=self._with_query(url),
@@ -125,7 +133,9 @@ class _Walk:
         return found
 
     def _find(self, path: str) -> Serve | Redirect | None:
-        return self._habits.find(path, self._asked.query, self._manifest, self._rules)
+        is_led = path != self._asked.path[1:]
+        find = self._habits.find_led if is_led and self._habits.find_led else self._habits.find
+        return find(path, self._asked.query, self._manifest, self._rules)
 
     def _is_page_for_asset(self, found: Outcome) -> bool:
         """A missing asset never answers as a page, whatever a rule says: a browser would take it for the asset."""
@@ -148,9 +158,10 @@ class _Walk:
             self._try_all(self._ruleset.found)
         if isinstance(outcome, Protected):
             return outcome
+        changes = (*self._habits.sets, *self._changes)
         if self._trace is not None:
-            self._trace.set_by.update({made.change.name.lower(): made.place for made in self._changes})
-        return replace(outcome, changes=tuple(self._changes))
+            self._trace.set_by.update({made.change.name.lower(): made.place for made in changes})
+        return replace(outcome, changes=changes)
 
     def _with_query(self, url: str) -> str:
         """*url* with the visitor's query: all of it where the URL has none, else as the dialect has it."""
@@ -164,9 +175,20 @@ class _Walk:
             bare = "&".join([bare, *more])
         return f"{bare}{hash_}{fragment}"
 
+    def _is_here(self, location: str) -> bool:
+        """Whether *location* is the very address that was asked for: a browser would go round and round."""
+        path, _, query = location.partition("#")[0].partition("?")
+        return query == self._asked.query and unquote(path) == self._asked.path
+
     def _note(self, what: str, place: Place | None, why: str, *, matched: bool = False) -> None:
         if self._trace is not None:
             self._trace.note(what, place, why, matched=matched)
+
+
+def climbs(url: str) -> bool:
+    """Whether a part of the path of *url* is ``.`` or ``..``: the visitor wrote it, and its author did not."""
+    path = url.partition("#")[0].partition("?")[0].partition("://")[2]
+    return not {".", ".."}.isdisjoint(path.split("/")[1:])
 
 
 def on_this_host(url: str) -> str:
