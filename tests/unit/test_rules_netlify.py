@@ -263,6 +263,7 @@ def test_a_table_of_netlify_toml_has_all_that_a_line_has() -> None:
         ("/a https://user:pw@other.example/", "is no host"),
         ("/a https://other.example/ 404", "another origin cannot answer with status 404"),
         ("https:/// /b", "is no host"),
+        ("/a //other.example/", "begins with two slashes"),
         ("/a%00 /b", "control character"),
         ("/a%ff /b", "not UTF-8"),
         ("/a\x00 /b", "control character"),

@@ -77,6 +77,8 @@ def template_of(target: str, names: Iterable[str]) -> str:
     Raises:
         Unfit: it is neither a path nor a URL of http or https, or a visitor would choose its host.
     """
+    if target.startswith(("//", "/\\")):
+        raise Unfit("the target begins with two slashes.", "https:// before a host, or one slash before a path")
     if not target.startswith("/"):
         target = _checked_url(target)
     written = quote(_LONE_PERCENT.sub("%25", target), safe=_URL_SAFE, errors="replace")
