@@ -175,14 +175,14 @@ def test_2000_static_and_100_dynamic_redirects_count_and_the_rest_is_named() -> 
     assert len(asked.compiled.rules.first) == 2100
     assert asked.notes == [
         "_redirects:2001: left out: there are at most 2,000 static redirects.",
-        "_redirects:2102: left out: there are at most 100 dynamic redirects.",
+        "_redirects:2102: left out: there are at most 100 dynamic redirects; the rest is not read.",
     ]
 
 
 def test_100_header_rules_count_and_the_rest_is_named() -> None:
     asked = site(headers="".join(f"/{number}\n X-A: 1\n" for number in range(101)))
     assert len(asked.compiled.rules.found) == 100
-    assert asked.notes == ["_headers:201: left out: there are at most 100 header rules."]
+    assert asked.notes == ["_headers:201: left out: there are at most 100 header rules; the rest is not read."]
 
 
 def test_header_rules_that_match_apply_in_order_and_repeated_names_are_joined() -> None:

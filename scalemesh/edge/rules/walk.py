@@ -95,14 +95,16 @@ class _Walk:
         if not rule.to:
             return Missing(page=None, status=rule.status, because=because) if rule.status and not rule.goes_on else None
         url = filled(rule.to, captures, escape=in_path)
+        is_far = rule.to.lower().startswith(ABSOLUTE)  # of the template: what a visitor sent names no origin
+        url = url if is_far else on_this_host(url)
         if 300 <= rule.status < 400:
             any_method = self._habits.redirects_any_method
-            location = on_this_host(self._with_query(url))
+            location = self._with_query(url)
             if not rule.headers and self._is_here(location):
                 self._note(rule.place.text, rule.place, "it leads to where the visitor is", matched=False)
                 return None
             return Redirect(location=location, status=rule.status, because=because, any_method=any_method)
-        if url.lower().startswith(ABSOLUTE):
+        if is_far:
             if climbs(url):
                 return Missing(page=None, because=f"{because}: what the visitor sent would climb in the other origin")
             sent = tuple((name, filled(value, captures, escape=in_header)) for name, value in rule.request_headers)
@@ -117,7 +119,7 @@ class _Walk:
     def _lead_to(self, url: str, rule: Rule) -> Outcome | None:
         """Look for files at *url* from now on."""
         try:
-            self._path = read_target(on_this_host(url)).path
+            self._path = read_target(url).path
         except Malformed:
             self._note(url, rule.place, "it leads to no path of this site")
             return Missing(page=None, because=str(rule.place))
@@ -192,7 +194,5 @@ def climbs(url: str) -> bool:
 
 
 def on_this_host(url: str) -> str:
-    """*url*, where it is a path, with one slash in front: two would name another host, which the visitor chose."""
-    if url.lower().startswith(ABSOLUTE):
-        return url
+    """*url* with one slash in front: two would name another host, which the visitor chose."""
     return "/" + url.lstrip("/\\")

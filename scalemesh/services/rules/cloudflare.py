@@ -52,6 +52,11 @@ def _redirects(text: str, notes: Notebook) -> tuple[Rule, ...]:
     dynamic: list[Rule] = []
     seen: set[str] = set()
     for line in lines_of("_redirects", text, MAX_LINE):
+        if len(dynamic) >= MOST_DYNAMIC:
+            notes.left_out(
+                line.place, Unfit(f"there are at most {MOST_DYNAMIC} dynamic redirects; the rest is not read.")
+            )
+            break
         try:
             if line.unfit:
                 raise line.unfit
@@ -59,8 +64,6 @@ def _redirects(text: str, notes: Notebook) -> tuple[Rule, ...]:
             if source in seen:
                 raise Unfit(f"a line above has the same path, {source[:80]!r}, and wins.")
             is_dynamic = bool(rule.pattern or dynamic)
-            if len(dynamic) >= MOST_DYNAMIC and is_dynamic:
-                raise Unfit(f"there are at most {MOST_DYNAMIC} dynamic redirects.")
             if len(static) >= MOST_STATIC and not is_dynamic:
                 raise Unfit(f"there are at most {MOST_STATIC:,} static redirects.")
         except Unfit as why:
@@ -98,11 +101,13 @@ def _redirect(wanted: Redirection, notes: Notebook) -> tuple[Rule, str]:
 def _headers(text: str, notes: Notebook) -> tuple[Rule, ...]:
     found: list[Rule] = []
     for block in blocks_of(lines_of("_headers", text, MAX_LINE), notes, removes=True):
+        if len(found) >= MOST_HEADER_RULES:
+            what = f"there are at most {MOST_HEADER_RULES} header rules; the rest is not read."
+            notes.left_out(block.place, Unfit(what))
+            break
         try:
             host, source = _header_source(block)
             changes = _changes(block, source.names | _names_of(host), notes)
-            if len(found) >= MOST_HEADER_RULES:
-                raise Unfit(f"there are at most {MOST_HEADER_RULES} header rules.")
         except Unfit as why:
             notes.left_out(block.place, why)
             continue

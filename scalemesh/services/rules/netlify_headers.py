@@ -35,10 +35,10 @@ def compile_headers(blocks: Iterable[Block], notes: Notebook) -> HeaderRules:
         if len(protections) > MOST_PROTECTIONS:
             raise refusal(block.place, f"more than {MOST_PROTECTIONS} paths are protected by Basic-Auth.")
         try:
+            if len(rules) >= MOST:
+                raise Unfit(f"a site has at most {MOST:,} header rules.")
             source = _source(block)
             changes = _changes(block, notes)
-            if changes and len(rules) >= MOST:
-                raise Unfit(f"a site has at most {MOST:,} header rules.")
         except Unfit as why:
             notes.left_out(block.place, why)
             continue

@@ -29,17 +29,19 @@ def compile_redirects(redirections: Iterable[Redirection], notes: Notebook) -> t
     found: list[Rule] = []
     patterns = 0
     for redirection in redirections:
+        if len(found) >= MOST or patterns >= MOST_PATTERNS:
+            most = f"{MOST:,} redirects, {MOST_PATTERNS:,} of them with placeholders or conditions"
+            notes.left_out(
+                redirection.place, Unfit(f"a site has at most {most}; this one and what follows is too many.")
+            )
+            break
         try:
             rules = _rules_of(redirection, notes)
-            more = sum(bool(rule.pattern or rule.has) for rule in rules)
-            if len(found) + len(rules) > MOST or patterns + more > MOST_PATTERNS:
-                most = f"{MOST:,} redirects, {MOST_PATTERNS:,} of them with placeholders or conditions"
-                raise Unfit(f"a site has at most {most}.")
         except Unfit as why:
             notes.left_out(redirection.place, why)
             continue
         found += rules
-        patterns += more
+        patterns += sum(bool(rule.pattern or rule.has) for rule in rules)
     return tuple(found)
 
 

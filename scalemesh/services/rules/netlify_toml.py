@@ -13,6 +13,7 @@ from scalemesh.services.rules.redirects_file import Redirection
 
 FILE: Final = "netlify.toml"
 MAX_CHARS: Final = 1024 * 1024
+MAX_DOTS: Final = 500  #: of one line: the time that tomllib takes for a key grows with the square of its parts
 _AT_LINE: Final = re.compile(r"\(at line (\d{1,9})")
 _NOT_SERVED: Final = {
     "edge_functions": "edge functions are not served.",
@@ -65,6 +66,8 @@ def read_toml(text: str, notes: Notebook) -> NetlifyToml:
 def _document(text: str) -> dict[str, Any]:
     if len(text) > MAX_CHARS:
         raise refusal(Place(file=FILE), f"the file is longer than {MAX_CHARS >> 20} MiB.")
+    if any(line.count(".") > MAX_DOTS for line in text.split("\n")):
+        raise refusal(Place(file=FILE), f"a line has more than {MAX_DOTS:,} dots.")
     try:
         return tomllib.loads(text)
     except RecursionError:
