@@ -23,13 +23,13 @@ def setting(name: str, value: str = "", at: int = 1, **more: Any) -> Rule:
     return rule(at, pattern="/.*", headers=(HeaderChange(name=name, value=value, how=how),), **more)
 
 
-def site(dialect: Dialect = Dialect.NETLIFY, **phases: Any) -> Asked:
+def site(dialect: Dialect = Dialect.NETLIFY, /, **phases: Any) -> Asked:
     return with_rules(Rules(dialect=dialect, **phases), *PATHS)
 
 
 def test_phases_have_their_order() -> None:
     lead = {"first": "/file", "missed": "/new", "failed": "/folder/"}
-    every = {phase: (rule(pattern="/nothing.*", to=to, status=200),) for phase, to in lead.items()}
+    every: dict[str, Any] = {phase: (rule(pattern="/nothing.*", to=to, status=200),) for phase, to in lead.items()}
     assert site(**every).ask("/nothing").file == "file.html"
     del every["first"]
     assert site(**every).ask("/nothing").file == "new.html"
