@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.errors import BuildFailed
 from builder.frameworks import Framework, framework, frameworks
+from builder.hosts import Netlify, netlify_folder, read_netlify
 from builder.job import BuildSettings
 from builder.nodes import Choice, Node, Wish, choose
 from builder.outputs import candidates, static_folder
@@ -65,13 +66,16 @@ def plan(root: Path, settings: BuildSettings, nodes: Sequence[Node]) -> Plan:
         BuildFailed: rejected or no_output, where a file or a setting makes no sense.
     """
     source = Tree(root)
-    directory = _root_directory(source, settings.root_directory)
+    at_top = read_netlify(source) or Netlify()
+    directory = _root_directory(source, settings.root_directory or at_top.base)
     tree = source.below(directory)
+    netlify = read_netlify(source.below(netlify_folder(source, directory)))
     package = read_json(tree, "package.json")
-    by_hand = find_overrides(tree, settings)
+    by_hand = find_overrides(tree, settings, netlify)
     row, why = _framework(tree, package, by_hand.get("framework"))
     packager = find_packager(source, directory, package) if tree.has_file("package.json") else None
-    return _Planner(source, directory, tree, package, by_hand, row, packager).plan(why, settings, nodes)
+    planner = _Planner(source, directory, tree, package, by_hand, netlify or Netlify(), row, packager)
+    return planner.plan(why, settings, nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class _Planner:
     tree: Tree
     package: Mapping[str, Any]
     by_hand: Mapping[str, Override]
+    netlify: Netlify
     row: Framework
     packager: Packager | None
 
@@ -104,10 +109,15 @@ class _Planner:
             output_candidates=outputs,
             output_by_hand=self._own("output_directory"),
             node=node.node,
-            env=self.row.env,
+            env={**self.row.env, **self.netlify.env},
             hint=self.row.static_hint,
             why={**why, **({"node": node.why} if node.node else {})},
-            warnings=(*(self.packager.warnings if self.packager else ()), *node.warnings, *self._static_warning()),
+            warnings=(
+                *self.netlify.warnings,
+                *(self.packager.warnings if self.packager else ()),
+                *node.warnings,
+                *self._static_warning(),
+            ),
         )
 
     def _own(self, name: str) -> bool:
@@ -158,6 +168,7 @@ class _Planner:
             (settings.node_version, "the project's setting"),
             (_first_line(self.tree.text(".nvmrc") or self.source.text(".nvmrc")), ".nvmrc"),
             (_first_line(self.tree.text(".node-version") or self.source.text(".node-version")), ".node-version"),
+            (self.netlify.env.get("NODE_VERSION"), "NODE_VERSION in netlify.toml"),
             (engines.get("node") if isinstance(engines, dict) else None, "engines.node in package.json"),
             (self.row.node, self.row.name),
         )

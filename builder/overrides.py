@@ -1,4 +1,7 @@
-"""What people wrote by hand instead of leaving it to detection: the project's settings, then vercel.json."""
+"""What people wrote by hand instead of leaving it to detection.
+
+The project's settings come first, then vercel.json, netlify.toml, and the Wrangler file of a Cloudflare Pages site.
+"""
 
 import json
 from collections.abc import Mapping
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from builder.errors import BuildFailed
+from builder.hosts import NETLIFY, Netlify, pages_output
 from builder.job import BuildSettings
 from builder.tree import Tree
 
@@ -28,13 +32,13 @@ class Override:
     why: str
 
 
-def find_overrides(tree: Tree, settings: BuildSettings) -> dict[str, Override]:
+def find_overrides(tree: Tree, settings: BuildSettings, netlify: Netlify | None = None) -> dict[str, Override]:
     """All values set by hand, by the names of BuildSettings (and ``ignore_command``).
 
     Raises:
         BuildFailed: vercel.json cannot be read.
     """
-    found = {}
+    found = {**_of_wrangler(tree), **_of_netlify(netlify)}
     vercel = read_json(tree, "vercel.json")
     for name, key in _KEYS.items():
         value = vercel.get(key)
@@ -49,6 +53,26 @@ def find_overrides(tree: Tree, settings: BuildSettings) -> dict[str, Override]:
         if value is not None:
             found[name] = Override(value.strip(), "the project's settings say so")
     return found
+
+
+def _of_wrangler(tree: Tree) -> dict[str, Override]:
+    named = pages_output(tree)
+    return {"output_directory": Override(named[0], f"{named[1]} sets pages_build_output_dir")} if named else {}
+
+
+def _of_netlify(netlify: Netlify | None) -> dict[str, Override]:
+    if netlify is None:
+        return {}
+    values = {
+        "build_command": ("command", netlify.command),
+        "output_directory": ("publish", netlify.publish),
+        "ignore_command": ("ignore", netlify.ignore),
+    }
+    return {
+        name: Override(value, f"{NETLIFY} sets {key}")
+        for name, (key, value) in values.items()
+        if value is not None and (value or name != "output_directory")
+    }
 
 
 def read_json(tree: Tree, path: str) -> Mapping[str, Any]:

@@ -50,13 +50,13 @@ class _Decoder:
     def __init__(self, mistakes: list[str], environ: Mapping[str, str] | None) -> None:
         self._mistakes = mistakes
         self._environ = environ
+        self._shapes: dict[type, tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]] = {}
 
     def table(self, cls: type, data: object, where: str) -> object:
         if not isinstance(data, dict):
             return self._wrong(where or "the whole", data, "a table")
         before = len(self._mistakes)
-        hints = typing.get_type_hints(cls)
-        fields = {field.name: field for field in dataclasses.fields(cls)}
+        hints, fields = self._shape(cls)
         for name in islice((str(name) for name in data if name not in fields), _MOST_MISTAKES):
             self._unknown(_join(where, name[:_SHOWN]), name[:_SHOWN], fields)
         found: dict[str, object] = {}
@@ -72,6 +72,13 @@ class _Decoder:
         except ValueError as error:
             self._mistakes.append(f"{where + ': ' if where else ''}{error}")
             return None
+
+    def _shape(self, cls: type) -> tuple[dict[str, Any], "dict[str, dataclasses.Field[Any]]"]:
+        """Types and fields by name, looked up once: a site's rules are many tables of few classes."""
+        if cls not in self._shapes:
+            fields = {field.name: field for field in dataclasses.fields(cls)}
+            self._shapes[cls] = (typing.get_type_hints(cls), fields)
+        return self._shapes[cls]
 
     def value(self, kind: Any, data: object, where: str) -> object:
         origin, args = typing.get_origin(kind), typing.get_args(kind)

@@ -60,7 +60,7 @@ class HeaderChange:
 
     name: str
     value: str = ""  #: a template
-    how: Literal["set", "append", "remove"] = "set"  #: append: joined with a comma to what is there
+    how: Literal["set", "append", "remove"] = "set"  #: append: joined with a comma to what other rules gave it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,7 @@ class Rule:
     path: str = ""  #: the very path that it matches; else *pattern*
     pattern: str = ""  #: a regular expression over the whole path
     ignores_case: bool = False
+    ignores_slash: bool = False  #: of *path*: one more or less at its end makes no difference
     methods: tuple[str, ...] = ()  #: none: every method
     has: tuple[Condition, ...] = ()  #: all must hold
     missing: tuple[Condition, ...] = ()  #: none may hold

@@ -29,7 +29,6 @@ SITE_CACHE_BYTES: Final = 32 * 1024 * 1024
 FETCH_TIMEOUT_S: Final = 10.0
 
 _EACH: Final = 200  #: what a key, its value's head and their places in two tables weigh, about
-_RULE: Final = 4000  #: a rule in memory, its pattern compiled, about
 _ENTRY: Final = 500  #: an entry of a table in memory, about
 _VARIANT: Final = 350  #: and each of its variants
 _NO_ENCODINGS: Final = Encodings()
@@ -266,7 +265,7 @@ def _weight_of(part: _Part) -> int:
         return sum(len(path) + _ENTRY for path in part.files) + _weight_of(part.encodings)
     entries = part.manifest.entries
     weight = entries.weight_bytes if isinstance(entries, Entries) else len(entries) * _ENTRY
-    return weight + part.rules.count * _RULE
+    return weight + part.rules.weight_bytes
 
 
 async def read_all(store: BlobStore, sha256: Digest, most_bytes: int, timeout_s: float) -> bytes:

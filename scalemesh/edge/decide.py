@@ -1,5 +1,6 @@
 """Decides what a visit is answered: a pure function, shared by every way into the house."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -8,7 +9,7 @@ from scalemesh.edge import pages
 from scalemesh.edge.answers import Answer, Headers, Passage, Visit
 from scalemesh.edge.files import REVALIDATE, File, file_answer, page_answer
 from scalemesh.edge.rules.asked import Asked
-from scalemesh.edge.rules.outcome import Changes, Forward, Missing, Protected, Redirect, Serve
+from scalemesh.edge.rules.outcome import Change, Changes, Forward, Missing, Protected, Redirect, Serve
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.rules.walk import walk
 from scalemesh.edge.site import Site
@@ -104,20 +105,29 @@ def _changes_of(outcome: Serve | Redirect | Missing | Protected) -> Changes:
 
 def changed(before: Headers, changes: Changes) -> Headers:
     """Headers as rules change them, in their order; how a message is framed is ours to say."""
-    if not changes:
-        return before
-    headers = list(before)
+    given: dict[str, list[Change]] = {}  #: name in lower case -> what gives it a value; empty: it is removed
     for made in changes:
-        name, how = made.change.name, made.change.how
-        if name.lower() == "vary":  # what we vary by is a fact: a rule may add to it
-            how = "append" if made.value else how
-        if name.lower() in NEVER_SET or (name.lower(), how) == ("vary", "remove"):
+        key = made.change.name.lower()
+        if key in NEVER_SET:
             continue
-        there = [value for key, value in headers if key.lower() == name.lower()]
-        headers = [pair for pair in headers if pair[0].lower() != name.lower()]
-        if how != "remove":
-            headers.append((name, ", ".join([*there, made.value]) if how == "append" else made.value))
-    return tuple(headers)
+        earlier = given.get(key, []) if made.change.how == "append" or key == "vary" else []
+        joined = [*(one for one in earlier if not one.is_default), made]
+        given[key] = [] if made.change.how == "remove" else joined
+    if not given:
+        return before
+    kept = [pair for pair in before if pair[0].lower() not in given]
+    varies = [value for name, value in before if name.lower() == "vary"]  # a fact: a rule may add to it
+    return tuple(kept + [pair for key, made in given.items() for pair in _fields(key, made, varies)])
+
+
+def _fields(key: str, given: Sequence[Change], varies: Sequence[str]) -> list[tuple[str, str]]:
+    """One field, its values joined; Set-Cookie stands for itself each time (RFC 6265, 3)."""
+    if key == "vary":
+        values = [*varies, *(made.value for made in given if made.value)]
+        return [("Vary", ", ".join(values))] if values else []
+    if key == "set-cookie":
+        return [(made.change.name, made.value) for made in given]
+    return [(given[0].change.name, ", ".join(made.value for made in given))] if given else []
 
 
 def common_headers(route: Route | None) -> Headers:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scalemesh.edge.rules.asked import Asked
-from scalemesh.edge.rules.outcome import Missing, Redirect, Serve
+from scalemesh.edge.rules.outcome import Change, Missing, Redirect, Serve
 from scalemesh.rules import Rules
 from scalemesh.values import Entry, Manifest
 
@@ -27,6 +27,8 @@ class Habits:
     )
     redirects_any_method: bool = False  #: redirects answer POST too; else only what proxies does
     changes_missing: bool = False  #: header rules hold for the page of a 404 too
+    find_led: Find | None = None  #: in place of *find* where a rule leads to another path of the site
+    sets: tuple[Change, ...] = ()  #: headers of every answer
 
 
 def nearest_404(path: str, manifest: Manifest) -> tuple[str, Entry | None]:

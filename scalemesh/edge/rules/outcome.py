@@ -15,6 +15,7 @@ class Change:
     change: HeaderChange
     value: str
     place: Place
+    is_default: bool = False  #: a habit of the dialect: what a rule says of this header takes its place
 
 
 Changes = tuple[Change, ...]

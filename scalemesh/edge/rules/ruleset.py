@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, overload
 from urllib.parse import quote
 
 from scalemesh.edge.rules.asked import Asked
@@ -17,6 +17,8 @@ _REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\})")
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _NOT_IN_HOST: Final = re.compile(r"[^A-Za-z0-9.-]+")
 _NONE: Final[Captures] = {}
+_WITH_PATTERN: Final = 4000  #: bytes of a rule in memory, its pattern compiled, about
+_EXACT: Final = 1400  #: and of one for a single path
 
 
 class Ready:
@@ -51,7 +53,10 @@ class Ready:
     def _match_path(self, path: str) -> Captures | None:
         if self._pattern is not None:
             return self._pattern.match(path)
-        same = path.lower() == self.rule.path.lower() if self.rule.ignores_case else path == self.rule.path
+        wanted = self.rule.path
+        if self.rule.ignores_slash and path != "/":
+            path, wanted = path.removesuffix("/"), wanted.removesuffix("/")
+        same = path.lower() == wanted.lower() if self.rule.ignores_case else path == wanted
         return _NONE if same else None
 
 
@@ -63,9 +68,8 @@ class Question:
     def __init__(self, condition: Condition) -> None:
         self._condition = condition
         self._pattern = Pattern(condition.values[0]) if condition.check == "re" else None
-        self.words = f"{condition.of} {condition.key}".strip() + (
-            "" if condition.check == "exists" else f" {condition.check} {' '.join(condition.values)}"
-        )
+        wanted = () if condition.check == "exists" else (condition.check,)
+        self.words = " ".join(word for word in (condition.of, condition.key, *wanted, *condition.values) if word)
 
     def ask(self, asked: Asked) -> Captures | None:
         """What was captured, where the condition holds; else None."""
@@ -167,6 +171,44 @@ class Guard:
         return self._pattern.match(path) is not None
 
 
+class Phase(Sequence[Ready]):
+    """The rules of one phase in their order, and those of them that a path can match."""
+
+    __slots__ = ("_anywhere", "_at", "_readies")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._readies = [Ready(rule) for rule in rules]
+        self._anywhere: list[int] = []  #: numbers of the rules that more than one path can match
+        self._at: dict[str, list[int]] = {}  #: path -> numbers of the rules for this very path
+        for number, rule in enumerate(rules):
+            if rule.pattern or rule.ignores_case:
+                self._anywhere.append(number)
+            else:
+                for path in _paths_of(rule):
+                    self._at.setdefault(path, []).append(number)
+
+    @overload
+    def __getitem__(self, number: int) -> Ready: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Ready]: ...
+    def __getitem__(self, number: int | slice) -> Ready | Sequence[Ready]:
+        return self._readies[number]
+
+    def __len__(self) -> int:
+        return len(self._readies)
+
+    def reachable(self, path: str) -> Sequence[Ready]:
+        """The rules that *path* may match, in their order: all but those for other single paths."""
+        exact = self._at.get(path)
+        numbers = sorted([*self._anywhere, *exact]) if exact else self._anywhere
+        return [self._readies[number] for number in numbers]
+
+
+def _paths_of(rule: Rule) -> set[str]:
+    bare = rule.path.removesuffix("/")
+    return {bare, f"{bare}/"} if rule.ignores_slash and bare else {rule.path}
+
+
 class Ruleset:
     """All rules of one manifest, ready to be tried. Made once for each manifest in memory."""
 
@@ -174,13 +216,13 @@ class Ruleset:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self.first = [Ready(rule) for rule in rules.first]
-        self.missed = [Ready(rule) for rule in rules.missed]
-        self.found = [Ready(rule) for rule in rules.found]
-        self.failed = [Ready(rule) for rule in rules.failed]
+        self.first, self.missed = Phase(rules.first), Phase(rules.missed)
+        self.found, self.failed = Phase(rules.found), Phase(rules.failed)
         self.guards = [Guard(protection) for protection in rules.protections]
 
     @property
-    def count(self) -> int:
-        """How many rules there are."""
-        return len(self.first) + len(self.missed) + len(self.found) + len(self.failed) + len(self.guards)
+    def weight_bytes(self) -> int:
+        """What they weigh in memory, about."""
+        rules = [ready.rule for phase in (self.first, self.missed, self.found, self.failed) for ready in phase]
+        patterns = sum(bool(rule.pattern) for rule in rules)
+        return (patterns + len(self.guards)) * _WITH_PATTERN + (len(rules) - patterns) * _EXACT

@@ -4,18 +4,19 @@ Protected paths; the rules before files; files; the rules for what is not there;
 that is tried is noted for ``explain``, where somebody asks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from scalemesh.edge.rules import cloudflare, default, netlify, vercel
 from scalemesh.edge.rules.asked import Asked, fields_of
 from scalemesh.edge.rules.habits import Habits
 from scalemesh.edge.rules.outcome import Change, Forward, Missing, Outcome, Protected, Redirect, Serve
 from scalemesh.edge.rules.protection import may_enter
-from scalemesh.edge.rules.ruleset import Captures, Ready, Ruleset, filled, filled_address, in_header
+from scalemesh.edge.rules.ruleset import Captures, Phase, Ruleset, filled, filled_address, in_header
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Malformed, read_target, write_target
 from scalemesh.rules import Dialect, Place, Rule
@@ -79,8 +80,9 @@ class _Walk:
         return self._with_headers(found)
 
     def _protected(self) -> Protected | None:
+        path = re.sub("/{2,}", "/", self._asked.path)  # some rules and habits take them for one
         for guard in self._ruleset.guards:
-            covers = guard.covers(self._asked.path)
+            covers = guard.covers(path)
             place = guard.protection.place
             if covers and not may_enter(self._asked.header("authorization"), guard.protection.users):
                 self._note(place.text, place, "a name and a password are needed", matched=True)
@@ -110,11 +112,12 @@ class _Walk:
         because = f"{place or self._rules.dialect}: {setting}"
         return Redirect(location=location, status=308, because=because, any_method=isinstance(inner, Forward))
 
-    def _try_all(self, readies: Sequence[Ready], *, follows: bool = False) -> Outcome | None:
-        """The outcome of the first rule that has one; None if none has, or if a file outweighs it.
+    def _try_all(self, phase: Phase, *, follows: bool = False) -> Outcome | None:
+        """The outcome of the first rule that has one, or the file that outweighs it; None if there is neither.
 
         *follows*: they see the path that rules before them led to.
         """
+        readies = phase if follows or self._trace is not None else phase.reachable(self._asked.path)
         for ready in readies:
             rule = ready.rule
             captures, why = ready.match(self._asked, f"/{self._path}" if follows else None)
@@ -131,7 +134,7 @@ class _Walk:
             if rule.tries:
                 if (there := self._file()) is not None:
                     return there
-            elif rule.stops or ((rule.to or rule.status) and not rule.goes_on):
+            elif rule.stops or ((rule.to or rule.status) and not rule.goes_on and not 300 <= rule.status < 400):
                 return self._file() if rule.to else None
         return None
 
@@ -144,11 +147,18 @@ class _Walk:
         if not rule.to:
             return Missing(page=None, status=rule.status, because=because) if rule.status and not rule.goes_on else None
         url = filled_address(rule.to, captures)
+        is_far = rule.to.lower().startswith(ABSOLUTE)  # of the template: what a visitor sent names no origin
+        url = url if is_far else on_this_host(url)
         if 300 <= rule.status < 400:
             any_method = self._habits.redirects_any_method
-            location = on_this_host(self._with_query(url))
+            location = self._with_query(url)
+            if not rule.headers and self._is_here(location):
+                self._note(rule.place.text, rule.place, "it leads to where the visitor is", matched=False)
+                return None
             return Redirect(location=location, status=rule.status, because=because, any_method=any_method)
-        if url.lower().startswith(ABSOLUTE):
+        if is_far:
+            if climbs(url):
+                return Missing(page=None, because=f"{because}: what the visitor sent would climb in the other origin")
             sent = tuple((name, filled(value, captures, escape=in_header)) for name, value in rule.request_headers)
             return Forward(
                 url=self._with_query(url),
@@ -161,7 +171,7 @@ class _Walk:
     def _lead_to(self, url: str, rule: Rule) -> Outcome | None:
         """Look for files at *url* from now on."""
         try:
-            self._path = read_target(on_this_host(url)).path
+            self._path = read_target(url).path
         except Malformed:
             self._note(url, rule.place, "it leads to no path of this site")
             return Missing(page=None, because=str(rule.place))
@@ -177,7 +187,9 @@ class _Walk:
         return found
 
     def _find(self, path: str) -> Serve | Redirect | None:
-        found = self._habits.find(path, self._asked.query, self._manifest, self._rules)
+        is_led = path != self._asked.path[1:]
+        find = self._habits.find_led if is_led and self._habits.find_led else self._habits.find
+        found = find(path, self._asked.query, self._manifest, self._rules)
         if found is not None or (kept := self._kept(path)) is None:
             return found
         former, entry = kept
@@ -204,9 +216,10 @@ class _Walk:
             self._try_all(self._ruleset.found)
         if isinstance(outcome, Protected):
             return outcome
+        changes = (*self._habits.sets, *self._changes)
         if self._trace is not None:
-            self._trace.set_by.update({made.change.name.lower(): made.place for made in self._changes})
-        return replace(outcome, changes=tuple(self._changes)) if self._changes else outcome
+            self._trace.set_by.update({made.change.name.lower(): made.place for made in changes})
+        return replace(outcome, changes=changes) if changes else outcome
 
     def _with_query(self, url: str) -> str:
         """*url* with the visitor's query: all of it where the URL has none, else as the dialect has it."""
@@ -220,6 +233,11 @@ class _Walk:
             bare = "&".join([bare, *more])
         return f"{bare}{hash_}{fragment}"
 
+    def _is_here(self, location: str) -> bool:
+        """Whether *location* is the very address that was asked for: a browser would go round and round."""
+        path, _, query = location.partition("#")[0].partition("?")
+        return query == self._asked.query and unquote(path) == self._asked.path
+
     def _note(self, what: str, place: Place | None, why: str, *, matched: bool = False) -> None:
         if self._trace is not None:
             self._trace.note(what, place, why, matched=matched)
@@ -230,8 +248,12 @@ def _lacks_page(outcome: Outcome) -> bool:
     return isinstance(outcome, Missing) and outcome.page is None and outcome.status == 404
 
 
+def climbs(url: str) -> bool:
+    """Whether a part of the path of *url* is ``.`` or ``..``: the visitor wrote it, and its author did not."""
+    path = url.partition("#")[0].partition("?")[0].partition("://")[2]
+    return not {".", ".."}.isdisjoint(path.split("/")[1:])
+
+
 def on_this_host(url: str) -> str:
-    """*url*, where it is a path, with one slash in front: two would name another host, which the visitor chose."""
-    if url.lower().startswith(ABSOLUTE):
-        return url
+    """*url* with one slash in front: two would name another host, which the visitor chose."""
     return "/" + url.lstrip("/\\")
