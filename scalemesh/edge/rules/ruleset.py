@@ -1,7 +1,8 @@
 """Rules made ready for visits: patterns compiled at their first use, conditions asked, templates filled."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, overload
 from urllib.parse import quote
 
@@ -12,6 +13,8 @@ from scalemesh.rules import Condition, Protection, Rule, Rules
 Captures = Mapping[str, str]
 #: Whether a rule matched: what it captured, or the reason why not.
 Verdict = tuple[Captures, str] | tuple[None, str]
+
+NO_PATH: Final = "the path does not match"
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\})")
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
@@ -36,7 +39,7 @@ class Ready:
         """What the rule captures of *asked*, or None and why it does not match. *path*: where rules led it so far."""
         found = self._match_path(asked.path if path is None else path)
         if found is None:
-            return None, "the path does not match"
+            return None, NO_PATH
         if self.rule.methods and asked.method not in self.rule.methods:
             return None, f"the method is not {' or '.join(self.rule.methods)}"
         for question in self._has:
@@ -197,11 +200,27 @@ class Phase(Sequence[Ready]):
     def __len__(self) -> int:
         return len(self._readies)
 
-    def reachable(self, path: str) -> Sequence[Ready]:
-        """The rules that *path* may match, in their order: all but those for other single paths."""
+    def reachable(self, path_now: Callable[[], str]) -> Iterator[Ready]:
+        """The rules that the path may match, in their order: all but those for other single paths.
+
+        *path_now* is asked again behind each rule, which may have led elsewhere.
+        """
+        tried = -1
+        while True:
+            path = path_now()
+            for number in self._numbers(path, tried):
+                tried = number
+                yield self._readies[number]
+                if path_now() != path:
+                    break
+            else:
+                return
+
+    def _numbers(self, path: str, tried: int) -> Sequence[int]:
+        """The numbers of those rules, behind *tried*."""
         exact = self._at.get(path)
         numbers = sorted([*self._anywhere, *exact]) if exact else self._anywhere
-        return [self._readies[number] for number in numbers]
+        return numbers[bisect_right(numbers, tried) :] if tried >= 0 else numbers
 
 
 def _paths_of(rule: Rule) -> set[str]:

@@ -5,7 +5,7 @@ that is tried is noted for ``explain``, where somebody asks.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Final
@@ -16,7 +16,7 @@ from scalemesh.edge.rules.asked import Asked, fields_of
 from scalemesh.edge.rules.habits import Habits
 from scalemesh.edge.rules.outcome import Change, Forward, Missing, Outcome, Protected, Redirect, Serve
 from scalemesh.edge.rules.protection import may_enter
-from scalemesh.edge.rules.ruleset import Captures, Phase, Ruleset, filled, filled_address, in_header
+from scalemesh.edge.rules.ruleset import NO_PATH, Captures, Phase, Ready, Ruleset, filled, filled_address, in_header
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Malformed, read_target, write_target
 from scalemesh.rules import Dialect, Place, Rule
@@ -31,6 +31,7 @@ DIALECTS: Final[Mapping[Dialect, Habits]] = {
     Dialect.CLOUDFLARE: cloudflare.HABITS,
 }
 ABSOLUTE: Final = ("http://", "https://")
+GUARD: Final = "Basic-Auth"  #: never as it was written: passwords stand there
 
 
 #: path -> the file that a former production deployment still answers there
@@ -85,9 +86,9 @@ class _Walk:
             covers = guard.covers(path)
             place = guard.protection.place
             if covers and not may_enter(self._asked.header("authorization"), guard.protection.users):
-                self._note(place.text, place, "a name and a password are needed", matched=True)
+                self._note(GUARD, place, "a name and a password are needed", matched=True)
                 return Protected(because=str(place))
-            self._note(place.text, place, "the visitor may enter" if covers else "the path does not match")
+            self._note(GUARD, place, "the visitor may enter" if covers else NO_PATH)
         return None
 
     def _proper(self) -> Redirect | None:
@@ -117,8 +118,7 @@ class _Walk:
 
         *follows*: they see the path that rules before them led to.
         """
-        readies = phase if follows or self._trace is not None else phase.reachable(self._asked.path)
-        for ready in readies:
+        for ready in self._reachable(phase, follows=follows):
             rule = ready.rule
             captures, why = ready.match(self._asked, f"/{self._path}" if follows else None)
             if captures is None:
@@ -126,6 +126,7 @@ class _Walk:
                 continue
             if not rule.forced and (file := self._find(self._path)) is not None:
                 self._note(rule.place.text, rule.place, "matches, but a file is there", matched=False)
+                self._note(f"look for a file at /{self._path}", None, file.because, matched=True)
                 return file
             self._note(rule.place.text, rule.place, why, matched=True)
             outcome = self._apply(rule, captures)
@@ -137,6 +138,12 @@ class _Walk:
             elif rule.stops or ((rule.to or rule.status) and not rule.goes_on and not 300 <= rule.status < 400):
                 return self._file() if rule.to else None
         return None
+
+    def _reachable(self, phase: Phase, *, follows: bool) -> Iterable[Ready]:
+        """The rules to try; all of them where somebody asks, since why one does not match is told too."""
+        if self._trace is not None:
+            return phase
+        return phase.reachable(lambda: f"/{self._path}" if follows else self._asked.path)
 
     def _apply(self, rule: Rule, captures: Captures) -> Outcome | None:
         """Do what *rule* says. None: it changed headers, or leads to another file."""
@@ -217,8 +224,6 @@ class _Walk:
         if isinstance(outcome, Protected):
             return outcome
         changes = (*self._habits.sets, *self._changes)
-        if self._trace is not None:
-            self._trace.set_by.update({made.change.name.lower(): made.place for made in changes})
         return replace(outcome, changes=changes) if changes else outcome
 
     def _with_query(self, url: str) -> str:
