@@ -6,12 +6,13 @@ from itertools import islice
 from typing import Final
 
 from builder import protocol
-from builder.protocol import MAX_RULE_FILE_BYTES, MOST_FUNCTIONS, RULES_FOLDER
+from builder.protocol import MOST_FUNCTIONS, RULES_FOLDER
 from scalemesh.ports import BlobStore
 from scalemesh.rules import Place
 from scalemesh.services.listings import OutputFile, whole
 from scalemesh.services.rules.notes import Note, RulesError
 
+MAX_FILE_BYTES: Final = protocol.MAX_RULE_FILE_BYTES
 IN_OUTPUT: Final = protocol.IN_OUTPUT  #: read at the top of an output, and never served
 CONFIG: Final = ".vercel/output/config.json"
 FUNCTIONS: Final = ".vercel/output/functions/"
@@ -66,10 +67,10 @@ def check_size(name: str, size_bytes: int) -> None:
     """Refuse a rule file that no host would read.
 
     Raises:
-        RulesError: it is longer than MAX_RULE_FILE_BYTES.
+        RulesError: it is longer than MAX_FILE_BYTES.
     """
-    if size_bytes > MAX_RULE_FILE_BYTES:
-        what = f"it is longer than {MAX_RULE_FILE_BYTES >> 20} MiB."
+    if size_bytes > MAX_FILE_BYTES:
+        what = f"it is longer than {MAX_FILE_BYTES >> 20} MiB."
         raise RulesError([Note(place=Place(file=name), what=what, effect="refused")])
 
 
