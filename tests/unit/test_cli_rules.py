@@ -11,7 +11,7 @@ from scalemesh.cli.rule_files import find_rule_files
 from scalemesh.rules import Condition, Dialect, HeaderChange, Place, Protection, Rule, Rules
 from scalemesh.services.rules.compiling import compile_rules
 from scalemesh.services.rules.form import write_rules
-from scalemesh.services.rules.sources import MAX_RULE_FILE_BYTES, Sources
+from scalemesh.services.rules.sources import MAX_FILE_BYTES, Sources
 from scalemesh.services.rules.words import listed, masked
 
 SAMPLES = {
@@ -150,7 +150,7 @@ def test_the_answer_for_programs_has_its_keys_always(tmp_path: Path, capsys: pyt
     assert list(read) == keys
     assert (read["dialect"], read["refused"]) == ("netlify", False)
     assert read["files"] == [{"name": "_headers", "path": "public/_headers"}]
-    refused = told_json(capsys, str(write(tmp_path, {"_redirects": b"x" * (MAX_RULE_FILE_BYTES + 1)})), status=1)
+    refused = told_json(capsys, str(write(tmp_path, {"_redirects": b"x" * (MAX_FILE_BYTES + 1)})), status=1)
     assert list(refused) == keys
     assert (refused["refused"], refused["rules"]) == (True, None)
     assert refused["notes"][0]["effect"] == "refused"
@@ -168,7 +168,7 @@ def test_the_dialect_that_is_named_outweighs_the_files(tmp_path: Path, capsys: p
 def test_a_folder_that_would_be_refused_says_why_and_how_to_mend_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["rules", str(write(tmp_path, {"_headers": b"x" * (MAX_RULE_FILE_BYTES + 1)}))]) == 1
+    assert run(["rules", str(write(tmp_path, {"_headers": b"x" * (MAX_FILE_BYTES + 1)}))]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert "_headers: refused: it is longer than 2 MiB." in err
