@@ -65,7 +65,7 @@ def netlify_folder(source: Tree, directory: str) -> str:
     Raises:
         BuildFailed: rejected: the file at the top is malformed.
     """
-    at_top = read_netlify(source)
+    at_top = read_netlify(source) if directory else None
     return "" if at_top is not None and at_top.base == directory else directory
 
 

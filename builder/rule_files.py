@@ -12,6 +12,7 @@ from typing import Final
 
 from builder.collect import Collected, Found, hashed, unusable
 from builder.errors import BuildFailed
+from builder.hosts import NETLIFY, netlify_folder
 from builder.protocol import IN_OUTPUT, IN_SOURCE, MAX_RULE_FILE_BYTES, MOST_FUNCTIONS, RULES_FOLDER
 from builder.tree import Tree, open_folder
 
@@ -26,21 +27,25 @@ MOST_LOOKED_AT: Final = 100_000  #: entries below one folder
 MAX_DEPTH: Final = 50
 
 
-def collect_rule_files(root: Tree, output: str, go_on: Callable[[], None]) -> list[Collected]:
-    """The rule files of the root directory *root* whose output is the folder *output* in it, under their own names.
+def collect_rule_files(source: Tree, directory: str, output: str, go_on: Callable[[], None]) -> list[Collected]:
+    """The rule files of a source, under their own names, held below *source*.
+
+    They lie in the root directory *directory*, whose output is the folder *output* in it; netlify.toml may lie at
+    the top of the source, and name that directory as its base.
 
     Raises:
         BuildFailed: rejected, where one is longer than any host would read.
     """
     wanted = [*IN_SOURCE, *([CONFIG] if output == STATIC else [])]
-    found = [one for name in wanted if (one := _file(root, name)) is not None]
+    folders = {NETLIFY: netlify_folder(source, directory)}
+    found = [one for name in wanted if (one := _file(source, folders.get(name, directory), name)) is not None]
     for one in found:
         if one.size > MAX_RULE_FILE_BYTES:
             limit = MAX_RULE_FILE_BYTES >> 20
             raise BuildFailed("rejected", f"{one.held_at} is longer than {limit} MiB, which no rule file may be.")
     if output == STATIC:
-        found += _functions(root)
-    return [hashed(root, one, go_on) for one in found]
+        found += _functions(source, directory)
+    return [hashed(source, one, go_on) for one in found]
 
 
 def functions_of_source(root: Tree) -> list[str]:
@@ -65,18 +70,20 @@ def is_served(path: str) -> bool:
     return path not in IN_OUTPUT and not path.startswith(f"{RULES_FOLDER}/")
 
 
-def _file(root: Tree, path: str) -> Found | None:
-    with suppress(OSError), root.file(path) as opened:
-        return Found(f"{RULES_FOLDER}/{path}", path, os.fstat(opened).st_size)
+def _file(source: Tree, folder: str, name: str) -> Found | None:
+    path = f"{folder}/{name}".lstrip("/")
+    with suppress(OSError), source.file(path) as opened:
+        return Found(f"{RULES_FOLDER}/{name}", path, os.fstat(opened).st_size)
     return None
 
 
-def _functions(root: Tree) -> list[Found]:
+def _functions(source: Tree, directory: str) -> list[Found]:
     """The configuration of each function, by which it can be named as not served."""
     found: list[Found] = []
-    with suppress(OSError), root.directory(FUNCTIONS) as top:
+    with suppress(OSError), source.directory(f"{directory}/{FUNCTIONS}".lstrip("/")) as top:
         for looked_at, path in enumerate(_below(top, "", 0)):
-            one = _file(root, f"{FUNCTIONS}/{path}/{FUNCTION_CONFIG}") if path.endswith(".func") else None
+            name = f"{FUNCTIONS}/{path}/{FUNCTION_CONFIG}"
+            one = _file(source, directory, name) if path.endswith(".func") else None
             if one is not None and one.size <= MAX_RULE_FILE_BYTES and not unusable(one.path):
                 found.append(one)
             if looked_at >= MOST_LOOKED_AT or len(found) >= MOST_FUNCTIONS:

@@ -119,10 +119,12 @@ class Steps:
     def collect(self, plan: Plan) -> tuple[str, Tree, list[Collected]]:
         """Find the output and hash its files, and those that say how it is served; they are held below the tree."""
         began = time.monotonic()
-        root = Tree(self._place.src).below(plan.root_directory)
+        source = Tree(self._place.src)
+        root = source.below(plan.root_directory)
         what = f"`{plan.build_command}`" if plan.build_command else plan.framework_name
         path = find_output(plan.output_candidates, root, by_hand=plan.output_by_hand, what=what, hint=plan.hint)
-        rules, limits = collect_rule_files(root, path, self._life.check), self._job.limits
+        rules = collect_rule_files(source, plan.root_directory, path, self._life.check)
+        limits = self._job.limits
         left = (limits.output_bytes - sum(file.size for file in rules), limits.output_files - len(rules))
         files, warnings = collect(root.below(path), left, self._life.check)
         for warning in warnings:
@@ -132,8 +134,8 @@ class Steps:
             raise BuildFailed("no_output", f"The output directory {path!r} holds no file that can be published.")
         size = sum(file.size for file in files)
         self._log.say("collect", f"Collected {len(files)} files ({_size(size)}) from {path} in {_since(began)}")
-        held = [replace(file, held_at=f"{path}/{file.held_at}") for file in files]
-        return path, root, held + rules
+        held = [replace(file, held_at=f"{plan.root_directory}/{path}/{file.held_at}".lstrip("/")) for file in files]
+        return path, source, held + rules
 
     def _without_functions(self, root: Tree, path: str, files: list[Collected]) -> list[Collected]:
         """*files* of the output *path*, without code that is meant to be run; what of it there is, is told."""

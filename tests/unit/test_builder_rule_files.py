@@ -24,13 +24,24 @@ def put(root: Path, *paths: str) -> Path:
 
 
 def collected(root: Path, output: str = "dist") -> list[str]:
-    return [file.path for file in collect_rule_files(Tree(root), output, lambda: None)]
+    return [file.path for file in collect_rule_files(Tree(root), "", output, lambda: None)]
 
 
 def test_rule_files_of_the_root_directory_are_taken_under_names_of_their_own(tmp_path: Path) -> None:
     put(tmp_path, "vercel.json", "netlify.toml", "wrangler.toml", "wrangler.jsonc", "wrangler.json", "_redirects", "x")
     names = ("vercel.json", "netlify.toml", "wrangler.toml", "wrangler.jsonc", "wrangler.json")
     assert collected(tmp_path) == [f".scalemesh/{name}" for name in names]
+
+
+def test_netlify_toml_at_the_top_counts_where_it_names_the_root_directory_as_its_base(tmp_path: Path) -> None:
+    put(tmp_path, "apps/web/dist/x", "apps/web/netlify.toml", "apps/web/vercel.json", "apps/docs/vercel.json")
+    (tmp_path / "apps/web/netlify.toml").write_text("")
+    (tmp_path / "netlify.toml").write_text('[build]\nbase = "apps/web"\n')
+    held = {
+        directory: [file.held_at for file in collect_rule_files(Tree(tmp_path), directory, "dist", lambda: None)]
+        for directory in ("apps/web", "apps/docs")
+    }
+    assert held == {"apps/web": ["apps/web/vercel.json", "netlify.toml"], "apps/docs": ["apps/docs/vercel.json"]}
 
 
 def test_the_build_output_api_counts_where_it_is_the_output(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_basic_auth_comes_before_any_redirect() -> None:
 
 
 def test_passwords_are_told_to_no_log() -> None:
-    asked = site(headers="/file\n  Basic-Auth: ann:hunter2 nobody\n")
+    asked = site(headers="/file\n  Basic-Auth: ann:hunter2 nobody:\n")
     assert "hunter2" not in str(asked.notes)
     assert "hunter2" not in str([guard.place for guard in asked.compiled.rules.protections])
     assert asked.ask("/file", headers=basic("nobody:")).status == 401

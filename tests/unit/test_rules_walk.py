@@ -222,6 +222,16 @@ def test_conditions_ask_headers_cookies_and_the_query(
     assert asked.ask("/a").location == "/b"
 
 
+def test_odd_cookies_hide_no_others() -> None:
+    asked = site(
+        first=(rule(path="/a", has=(Condition(of="cookie", key="beta", capture="v"),), to="/${v}", status=301),)
+    )
+    for sent in ("beta=b", 'x={"a": [1]}; beta=b', "a b; c[0]=; ; =; beta=b; beta=c", 'beta="b"'):
+        assert asked.ask("/a", headers={"cookie": sent}).location == "/b", sent
+    for sent in ("", "beta", "alphabeta=1", "x=beta=1"):
+        assert asked.ask("/a", headers={"cookie": sent}).status == 404, sent
+
+
 def test_methods_narrow_a_rule() -> None:
     asked = site(first=(rule(path="/a", methods=("POST",), to="https://api.example/", status=200),))
     assert asked.passed("/a", "POST").url == "https://api.example/"

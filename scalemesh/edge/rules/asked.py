@@ -1,7 +1,6 @@
 """What rules may ask of a visit. It is remembered whether they asked for more than its target."""
 
 from collections.abc import Mapping, Sequence
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -37,11 +36,12 @@ class Asked:
         return self._visit.headers.get(name)
 
     def cookie(self, name: str) -> str | None:
-        try:
-            found = SimpleCookie(self.header("cookie") or "").get(name)
-        except CookieError:
-            return None
-        return found.value if found else None
+        """The first of that name. Whatever other cookies hold, it is found (RFC 6265, 5.4)."""
+        for part in (self.header("cookie") or "").split(";"):
+            key, equals, value = part.partition("=")
+            if equals and key.strip() == name:
+                return value.strip().strip('"')
+        return None
 
     def field(self, name: str) -> str | None:
         """The first value of a field of the query."""
