@@ -273,19 +273,34 @@ def test_a_trace_tells_every_rule_its_place_and_why() -> None:
     assert trace.set_by == {"x-a": Place(file="rules", line=6, text="rule 6")}
 
 
-LETTERS = st.sampled_from(["/a", "/a/", "/b", "/A", "/", "/a/b", ""])
+PATHS_ASKED = st.sampled_from(
+    ["/", "/a", "/a/", "/A/", "/b", "/ab", "/AB/c", "/é", "/É/a", "/\u017fa", "/sa", "/a.b", "/x" * 30]
+)
+PATTERNS = [
+    "/a.*",
+    "/[ab]",
+    "/a?b.*",
+    "/a|/b",
+    "/(?:a|b)/?",
+    "/A(?:/.*)?",
+    "/é.*",
+    "/sa.*",
+    "(?i)/ab.*",
+    r"/a\.b",
+    "/x" * 30,
+]
 RULES = st.builds(
     lambda path, pattern, case, slash: (
         rule(pattern=pattern, ignores_case=case) if pattern else rule(path=path, ignores_case=case, ignores_slash=slash)
     ),
-    LETTERS,
-    st.sampled_from(["", "", "/a.*", "/[ab]"]),
+    PATHS_ASKED,
+    st.sampled_from(["", "", *PATTERNS]),
     st.booleans(),
     st.booleans(),
 )
 
 
-@given(st.lists(RULES, max_size=12), LETTERS.filter(bool))
+@given(st.lists(RULES, max_size=12), PATHS_ASKED)
 def test_rules_that_are_passed_over_for_speed_could_not_have_matched(rules: list[Rule], path: str) -> None:
     phase = Phase(rules)
 

@@ -6,6 +6,7 @@ from typing import Final, overload
 from urllib.parse import quote
 
 from scalemesh.edge.rules.asked import Asked
+from scalemesh.edge.rules.reach import Reach
 from scalemesh.patterns import Pattern
 from scalemesh.rules import Condition, Protection, Rule, Rules
 
@@ -174,18 +175,11 @@ class Guard:
 class Phase(Sequence[Ready]):
     """The rules of one phase in their order, and those of them that a path can match."""
 
-    __slots__ = ("_anywhere", "_at", "_readies")
+    __slots__ = ("_reach", "_readies")
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._readies = [Ready(rule) for rule in rules]
-        self._anywhere: list[int] = []  #: numbers of the rules that more than one path can match
-        self._at: dict[str, list[int]] = {}  #: path -> numbers of the rules for this very path
-        for number, rule in enumerate(rules):
-            if rule.pattern or rule.ignores_case:
-                self._anywhere.append(number)
-            else:
-                for path in _paths_of(rule):
-                    self._at.setdefault(path, []).append(number)
+        self._reach = Reach(rules)
 
     @overload
     def __getitem__(self, number: int) -> Ready: ...
@@ -198,15 +192,8 @@ class Phase(Sequence[Ready]):
         return len(self._readies)
 
     def reachable(self, path: str) -> Sequence[Ready]:
-        """The rules that *path* may match, in their order: all but those for other single paths."""
-        exact = self._at.get(path)
-        numbers = sorted([*self._anywhere, *exact]) if exact else self._anywhere
-        return [self._readies[number] for number in numbers]
-
-
-def _paths_of(rule: Rule) -> set[str]:
-    bare = rule.path.removesuffix("/")
-    return {bare, f"{bare}/"} if rule.ignores_slash and bare else {rule.path}
+        """The rules that *path* may match, in their order; no other one matches it."""
+        return [self._readies[number] for number in self._reach.of(path)]
 
 
 class Ruleset:
