@@ -1,6 +1,7 @@
 """Rules made ready for visits: patterns compiled at their first use, conditions asked, templates filled."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, overload
 from urllib.parse import quote
@@ -191,9 +192,10 @@ class Phase(Sequence[Ready]):
     def __len__(self) -> int:
         return len(self._readies)
 
-    def reachable(self, path: str) -> Sequence[Ready]:
-        """The rules that *path* may match, in their order; no other one matches it."""
-        return [self._readies[number] for number in self._reach.of(path)]
+    def reachable(self, path: str, first: int = 0) -> Sequence[int]:
+        """The numbers, from *first* on, of the rules that *path* may match, in their order; no other one matches it."""
+        numbers = self._reach.of(path)
+        return numbers[bisect_left(numbers, first) :]
 
 
 class Ruleset:

@@ -5,7 +5,7 @@ that is tried is noted for ``explain``, where somebody asks.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Final
@@ -16,7 +16,7 @@ from scalemesh.edge.rules.asked import Asked, fields_of
 from scalemesh.edge.rules.habits import Habits
 from scalemesh.edge.rules.outcome import Change, Forward, Missing, Outcome, Protected, Redirect, Serve
 from scalemesh.edge.rules.protection import may_enter
-from scalemesh.edge.rules.ruleset import Captures, Phase, Ruleset, filled, filled_address, in_header
+from scalemesh.edge.rules.ruleset import Captures, Phase, Ready, Ruleset, filled, filled_address, in_header
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Malformed, read_target, write_target
 from scalemesh.rules import Dialect, Place, Rule
@@ -117,8 +117,7 @@ class _Walk:
 
         *follows*: they see the path that rules before them led to.
         """
-        readies = phase if follows or self._trace is not None else phase.reachable(self._asked.path)
-        for ready in readies:
+        for ready in self._in_turn(phase, follows=follows):
             rule = ready.rule
             captures, why = ready.match(self._asked, f"/{self._path}" if follows else None)
             if captures is None:
@@ -137,6 +136,22 @@ class _Walk:
             elif rule.stops or ((rule.to or rule.status) and not rule.goes_on and not 300 <= rule.status < 400):
                 return self._file() if rule.to else None
         return None
+
+    def _in_turn(self, phase: Phase, *, follows: bool) -> Iterator[Ready]:
+        """The rules that may match, in their order; all of them where each is to be noted."""
+        if self._trace is not None:
+            yield from phase
+            return
+        past = 0
+        while True:
+            path = f"/{self._path}" if follows else self._asked.path
+            for number in phase.reachable(path, past):
+                past = number + 1
+                yield phase[number]
+                if follows and f"/{self._path}" != path:
+                    break  # that rule led elsewhere: others may match from here on
+            else:
+                return
 
     def _apply(self, rule: Rule, captures: Captures) -> Outcome | None:
         """Do what *rule* says. None: it changed headers, or leads to another file."""
