@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from builder.protocol import MAX_RULE_FILE_BYTES
 from scalemesh.edge.answers import Answer
+from scalemesh.edge.rules.trace import Trace
 from scalemesh.rules import Dialect
 from scalemesh.services import manifests
 from scalemesh.services.rules.compiled import Compiled
@@ -94,7 +95,9 @@ def test_whatever_the_lines_say_a_site_can_be_published_and_visited(
     if found is None:
         return
     assert all("\n" not in str(note) for note in found.notes)
-    answer = made(found, MATRIX).decide(target, headers={"accept_language": "en", "cookie": "a=1"})
+    site, sent = made(found, MATRIX), {"accept_language": "en", "cookie": "a=1"}
+    answer = site.decide(target, headers=dict(sent))
+    assert site.decide(target, headers=dict(sent), trace=Trace()) == answer  # who looks on changes nothing
     if isinstance(answer, Answer):
         for name, value in answer.headers:
             assert name.isascii()

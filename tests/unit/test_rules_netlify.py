@@ -139,6 +139,13 @@ def test_404_and_other_errors_show_a_page_with_that_status() -> None:
     assert asked.ask("/shut").one("Cache-Control") == "no-store"
 
 
+def test_404_without_a_target_shows_the_sites_own_page_also_over_a_file_where_it_is_forced() -> None:
+    asked = site("/file 404!\n/hidden/* 404\n/* /index.html 200\n")
+    for target in ("/file", "/hidden/x"):
+        assert (asked.ask(target).status, asked.ask(target).file) == (404, "404.html")
+    assert asked.ask("/other").file == "index.html"
+
+
 def test_a_target_may_be_left_out_when_a_status_follows() -> None:
     asked = site("/files/* 200\n/* /index.html 200\n", paths=(*SITE, "files/a.txt"))
     assert asked.ask("/files/a.txt").file == "files/a.txt"

@@ -1,6 +1,7 @@
 """The one way through the rules, whatever the dialect: order, precedence, and what a visitor can never bring about."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -274,19 +275,34 @@ def test_a_trace_tells_every_rule_its_place_and_why() -> None:
     assert set_by == {"x-a": [Place(file="rules", line=6, text="rule 6")]}
 
 
-LETTERS = st.sampled_from(["/a", "/a/", "/b", "/A", "/", "/a/b", ""])
+PATHS_ASKED = st.sampled_from(
+    ["/", "/a", "/a/", "/A/", "/b", "/ab", "/AB/c", "/é", "/É/a", "/\u017fa", "/sa", "/a.b", "/x" * 30]
+)
+PATTERNS = [
+    "/a.*",
+    "/[ab]",
+    "/a?b.*",
+    "/a|/b",
+    "/(?:a|b)/?",
+    "/A(?:/.*)?",
+    "/é.*",
+    "/sa.*",
+    "(?i)/ab.*",
+    r"/a\.b",
+    "/x" * 30,
+]
 RULES = st.builds(
     lambda path, pattern, case, slash: (
         rule(pattern=pattern, ignores_case=case) if pattern else rule(path=path, ignores_case=case, ignores_slash=slash)
     ),
-    LETTERS,
-    st.sampled_from(["", "", "/a.*", "/[ab]"]),
+    PATHS_ASKED,
+    st.sampled_from(["", "", *PATTERNS]),
     st.booleans(),
     st.booleans(),
 )
 
 
-@given(st.lists(RULES, max_size=12), LETTERS.filter(bool))
+@given(st.lists(RULES, max_size=12), PATHS_ASKED)
 def test_rules_that_are_passed_over_for_speed_could_not_have_matched(rules: list[Rule], path: str) -> None:
     phase = Phase(rules)
 
@@ -298,4 +314,27 @@ def test_rules_that_are_passed_over_for_speed_could_not_have_matched(rules: list
 
     asked: Any = At()
     matching = [ready for ready in phase if ready.match(asked)[0] is not None]
-    assert [ready for ready in phase.reachable(lambda: path) if ready.match(asked)[0] is not None] == matching
+    reachable = [phase[number] for number in phase.reachable(path)]
+    assert [ready for ready in reachable if ready.match(asked)[0] is not None] == matching
+    assert [number for number in phase.reachable(path) if number >= 3] == list(phase.reachable(path, 3))
+
+
+STEPS = st.builds(
+    lambda path, pattern, to, status, ways: rule(
+        path="" if pattern else path, pattern=pattern, to=to, status=status, forced=False, **dict.fromkeys(ways, True)
+    ),
+    PATHS_ASKED,
+    st.sampled_from(["", *PATTERNS]),
+    st.sampled_from(["", "/a", "/b", "/a/", "/file", "/é", "/new"]),
+    st.sampled_from([0, 200, 404, 302]),
+    st.sets(st.sampled_from(["goes_on", "tries", "stops"])),
+)
+
+
+@given(st.sampled_from(list(Dialect)), st.lists(STEPS, max_size=10), st.lists(STEPS, max_size=5), PATHS_ASKED)
+def test_a_visit_that_is_looked_on_is_answered_like_any_other(
+    dialect: Dialect, first: list[Rule], missed: list[Rule], path: str
+) -> None:
+    asked = site(dialect, first=tuple(first), missed=tuple(missed))
+    target = quote(path)
+    assert asked.decide(target, trace=Trace()) == asked.decide(target)

@@ -1,12 +1,13 @@
 """Rules made ready for visits: patterns compiled at their first use, conditions asked, templates filled."""
 
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, overload
 from urllib.parse import quote
 
 from scalemesh.edge.rules.asked import Asked
+from scalemesh.edge.rules.reach import Reach
 from scalemesh.patterns import Pattern
 from scalemesh.rules import Condition, Protection, Rule, Rules
 
@@ -177,18 +178,11 @@ class Guard:
 class Phase(Sequence[Ready]):
     """The rules of one phase in their order, and those of them that a path can match."""
 
-    __slots__ = ("_anywhere", "_at", "_readies")
+    __slots__ = ("_reach", "_readies")
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._readies = [Ready(rule) for rule in rules]
-        self._anywhere: list[int] = []  #: numbers of the rules that more than one path can match
-        self._at: dict[str, list[int]] = {}  #: path -> numbers of the rules for this very path
-        for number, rule in enumerate(rules):
-            if rule.pattern or rule.ignores_case:
-                self._anywhere.append(number)
-            else:
-                for path in _paths_of(rule):
-                    self._at.setdefault(path, []).append(number)
+        self._reach = Reach(rules)
 
     @overload
     def __getitem__(self, number: int) -> Ready: ...
@@ -200,32 +194,10 @@ class Phase(Sequence[Ready]):
     def __len__(self) -> int:
         return len(self._readies)
 
-    def reachable(self, path_now: Callable[[], str]) -> Iterator[Ready]:
-        """The rules that the path may match, in their order: all but those for other single paths.
-
-        *path_now* is asked again behind each rule, which may have led elsewhere.
-        """
-        tried = -1
-        while True:
-            path = path_now()
-            for number in self._numbers(path, tried):
-                tried = number
-                yield self._readies[number]
-                if path_now() != path:
-                    break
-            else:
-                return
-
-    def _numbers(self, path: str, tried: int) -> Sequence[int]:
-        """The numbers of those rules, behind *tried*."""
-        exact = self._at.get(path)
-        numbers = sorted([*self._anywhere, *exact]) if exact else self._anywhere
-        return numbers[bisect_right(numbers, tried) :] if tried >= 0 else numbers
-
-
-def _paths_of(rule: Rule) -> set[str]:
-    bare = rule.path.removesuffix("/")
-    return {bare, f"{bare}/"} if rule.ignores_slash and bare else {rule.path}
+    def reachable(self, path: str, first: int = 0) -> Sequence[int]:
+        """The numbers, from *first* on, of the rules that *path* may match, in their order; no other one matches it."""
+        numbers = self._reach.of(path)
+        return numbers[bisect_left(numbers, first) :]
 
 
 class Ruleset:

@@ -5,7 +5,7 @@ that is tried is noted for ``explain``, where somebody asks.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Final
@@ -118,7 +118,7 @@ class _Walk:
 
         *follows*: they see the path that rules before them led to.
         """
-        for ready in self._reachable(phase, follows=follows):
+        for ready in self._in_turn(phase, follows=follows):
             rule = ready.rule
             captures, why = ready.match(self._asked, f"/{self._path}" if follows else None)
             if captures is None:
@@ -139,11 +139,21 @@ class _Walk:
                 return self._file() if rule.to else None
         return None
 
-    def _reachable(self, phase: Phase, *, follows: bool) -> Iterable[Ready]:
-        """The rules to try; all of them where somebody asks, since why one does not match is told too."""
+    def _in_turn(self, phase: Phase, *, follows: bool) -> Iterator[Ready]:
+        """The rules that may match, in their order; all of them where each is to be noted."""
         if self._trace is not None:
-            return phase
-        return phase.reachable(lambda: f"/{self._path}" if follows else self._asked.path)
+            yield from phase
+            return
+        past = 0
+        while True:
+            path = f"/{self._path}" if follows else self._asked.path
+            for number in phase.reachable(path, past):
+                past = number + 1
+                yield phase[number]
+                if follows and f"/{self._path}" != path:
+                    break  # that rule led elsewhere: others may match from here on
+            else:
+                return
 
     def _apply(self, rule: Rule, captures: Captures) -> Outcome | None:
         """Do what *rule* says. None: it changed headers, or leads to another file."""
