@@ -14,6 +14,7 @@ from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.rules.walk import walk
 from scalemesh.edge.site import Site
 from scalemesh.edge.targets import Malformed, TooLong, read_target
+from scalemesh.patterns import Spent
 from scalemesh.rules import NEVER_SET
 from scalemesh.values import Entry, HostKind, Manifest, Route
 
@@ -39,7 +40,10 @@ def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) 
         if visit.method not in READ:
             return _not_read(visit, common)
         return pages.too_long(visit, common) if isinstance(why, TooLong) else pages.malformed(visit, common)
-    outcome = walk(asked, site.manifest, site.rules, trace)
+    try:
+        outcome = walk(asked, site.manifest, site.rules, trace)
+    except Spent:
+        return pages.too_slow(visit, common)
     if isinstance(outcome, Forward):
         return _passage(outcome, common)
     if visit.method not in READ and not (isinstance(outcome, Redirect) and outcome.any_method):

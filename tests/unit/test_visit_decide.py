@@ -1,5 +1,6 @@
 """What a visit is answered, decided without a connection: rules, statuses and headers."""
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from scalemesh.edge.answers import Answer, Slice, Visit
 from scalemesh.edge.decide import decide
 from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.edge.site import Site
+from scalemesh.rules import Place, Rule, Rules
 from scalemesh.services.manifests import make_manifest
 from scalemesh.values import DeploymentId, Digest, HostKind, Manifest, ProjectId, Route, State
 
@@ -267,3 +269,18 @@ def test_no_target_is_answered_with_anything_but_an_entry_or_our_own_words(targe
     for _, value in answer.headers:
         assert value.isascii()
         assert value.isprintable()
+
+
+def test_rules_whose_patterns_take_too_long_together_end_the_visit_instead_of_being_passed_over() -> None:
+    """Passed over, the one behind them could have been what keeps strangers out."""
+    slow = [
+        Rule(place=Place(file="vercel.json", line=number), pattern=rf"/(?=a)(?:a|b|ab)*[cd{number}]", status=410)
+        for number in range(500)
+    ]
+    manifest = replace(site("index.html"), rules=Rules(first=tuple(slow)))
+    began = time.perf_counter()
+    answer = ask(manifest, "/" + "ab" * 2000)
+    assert time.perf_counter() - began < 2
+    assert (answer.status, answer.because) == (503, "the patterns of the rules take too long")
+    assert not answer.by_target
+    assert ask(manifest, "/").status == 200

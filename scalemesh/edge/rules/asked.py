@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from scalemesh.edge.answers import Visit
 from scalemesh.edge.targets import Target
+from scalemesh.patterns import Budget
 
 MAX_FIELDS: Final = 200  #: of a query: more are not looked at
 
@@ -19,6 +20,7 @@ class Asked:
         self.method = visit.method
         self.path = f"/{target.path}"  #: decoded
         self.query = target.query
+        self.budget = Budget()
         self.needs_more = False  #: the answer depends on more than host, path and query
 
     @property

@@ -30,7 +30,7 @@ class Ready:
 
     def match(self, asked: Asked) -> Verdict:
         """What the rule captures of *asked*, or None and why it does not match."""
-        found = self._match_path(asked.path)
+        found = self._match_path(asked)
         if found is None:
             return None, "the path does not match"
         if self.rule.methods and asked.method not in self.rule.methods:
@@ -46,9 +46,10 @@ class Ready:
                 return None, f"{question.words} holds, and must not"
         return found, "matches"
 
-    def _match_path(self, path: str) -> Captures | None:
+    def _match_path(self, asked: Asked) -> Captures | None:
+        path = asked.path
         if self._pattern is not None:
-            return self._pattern.match(path)
+            return self._pattern.match(path, asked.budget)
         same = path.lower() == self.rule.path.lower() if self.rule.ignores_case else path == self.rule.path
         return _NONE if same else None
 
@@ -73,7 +74,7 @@ class Question:
         value = _value_of(condition, asked)
         if value is None:
             return None
-        found = self._pattern.match(value) if self._pattern else _NONE
+        found = self._pattern.match(value, asked.budget) if self._pattern else _NONE
         if found is None or not (self._pattern or _CHECKS[condition.check](value, condition.values)):
             return None
         return {**found, condition.capture: value} if condition.capture else found
