@@ -1,23 +1,42 @@
 """Regular expressions that strangers write, matched in bounded time.
 
-RE2 takes time linear in its text, whatever the pattern. What it does not know (looking around, references back) goes to
-a backtracking engine under a time limit; a pattern that passes it again and again is not tried any more.
+RE2 takes time linear in its text, times the size of the pattern. What it does not know (looking around, references
+back), or what is too large for that to be short, goes to a backtracking engine under a time limit; a pattern that
+passes it again and again is not tried any more. A ``Budget`` bounds what all patterns together may take.
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from functools import cache
+from time import perf_counter
 from typing import Any, Final
 
 from scalemesh.errors import InvalidError
 
 log = logging.getLogger(__name__)
 MAX_PATTERN: Final = 8192  #: characters; the longest source that Vercel allows, translated
-RE2_MEMORY: Final = 512 * 1024  #: bytes for one pattern's machines; more is refused
+RE2_MEMORY: Final = 512 * 1024  #: bytes for one pattern's machines; one that needs more is not RE2's
+RE2_STEPS: Final = 1000  #: instructions for each group and the whole; about 25 ns each, for each letter of a text
 LIMIT_S: Final = 0.005  #: for one match by backtracking
 STRIKES: Final = 3  #: so often over the limit, and the pattern matches nothing any more
+BUDGET_S: Final = 0.05  #: for all patterns of one visit
+_FLAGS: Final = re.compile(r"\(\?[a-zA-Z0-9-]*\)")  #: such as (?i), which may hold for what stands before it
 _META: Final = frozenset("\\^$.|?*+()[]{}")
 _PROBES: Final = ("a", "/", "a/", "-", "0", ".", " ", "é")
+
+
+class Spent(Exception):  # noqa: N818  an answer (503), not a mistake of ours
+    """The patterns of a visit take too long together. To go on as if they did not match could let somebody in."""
+
+
+class Budget:
+    """The time that all patterns of one visit may take together."""
+
+    __slots__ = ("left_s",)
+
+    def __init__(self, left_s: float = BUDGET_S) -> None:
+        self.left_s = left_s
 
 
 class Pattern:
@@ -32,22 +51,39 @@ class Pattern:
         self._compiled: Any = None
         self._strikes = 0
 
-    def match(self, subject: str) -> Mapping[str, str] | None:
-        """What the groups captured, by number and by name (those that took part); None where it does not match."""
+    def match(self, subject: str, budget: Budget | None = None) -> Mapping[str, str] | None:
+        """What the groups captured, by number and by name (those that took part); None where it does not match.
+
+        Bytes of *subject* that were no UTF-8 are question marks.
+
+        Raises:
+            Spent: *budget* is.
+        """
         if not subject.startswith(self._prefix) or self._strikes >= STRIKES:
             return None
         if self._compiled is None:
             self._compiled = _compiled(self.text, ignores_case=self._ignores_case)
-        try:
-            found = self._compiled(subject)
-        except TimeoutError:
-            self._strikes += 1
-            log.warning("a rule's pattern takes too long", extra={"pattern": self.text, "strikes": self._strikes})
-            return None
+        if not subject.isascii():
+            subject = subject.encode("utf-8", "replace").decode()
+        found = self._found(subject, budget or Budget())
         if found is None:
             return None
         numbered = {str(number): text for number, text in enumerate(found.groups(), 1) if text is not None}
         return numbered | {name: text for name, text in found.groupdict().items() if text is not None}
+
+    def _found(self, subject: str, budget: Budget) -> Any:
+        if budget.left_s <= 0:
+            log.warning("the patterns of one visit take too long", extra={"pattern": self.text})
+            raise Spent
+        began = perf_counter()
+        try:
+            return self._compiled(subject)
+        except TimeoutError:
+            self._strikes += 1
+            log.warning("a rule's pattern takes too long", extra={"pattern": self.text, "strikes": self._strikes})
+            return None
+        finally:
+            budget.left_s -= perf_counter() - began
 
 
 def check(text: str) -> None:
@@ -58,6 +94,8 @@ def check(text: str) -> None:
     """
     if len(text) > MAX_PATTERN:
         raise InvalidError("the pattern is too long", why=f"at most {MAX_PATTERN} characters, as we translate it")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InvalidError("the pattern is badly written", why="it is not UTF-8")
     try:
         matches = _compiled(text, ignores_case=False)
         if not getattr(matches, "is_linear", False):
@@ -74,7 +112,7 @@ def check(text: str) -> None:
 
 def literal_prefix(text: str) -> str:
     """What every match begins with: a cheap look before the pattern itself."""
-    if "|" in text:
+    if "|" in text or _FLAGS.search(text):
         return ""
     text = text.removeprefix("^")
     end = next((place for place, letter in enumerate(text) if letter in _META), len(text))
@@ -90,6 +128,8 @@ def _compiled(text: str, *, ignores_case: bool) -> Any:
     try:
         linear = re2.compile(text, _re2_options(ignores_case))
     except re2.error:
+        return _backtracking(text, ignores_case=ignores_case)
+    if linear.programsize * (linear.groups + 1) > RE2_STEPS:
         return _backtracking(text, ignores_case=ignores_case)
     return _Linear(linear)
 

@@ -14,6 +14,7 @@ from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.rules.walk import walk
 from scalemesh.edge.site import Site
 from scalemesh.edge.targets import Malformed, TooLong, read_target
+from scalemesh.patterns import Spent
 from scalemesh.rules import NEVER_SET
 from scalemesh.services.windows import Former
 from scalemesh.values import Entry, HostKind, Route
@@ -41,7 +42,10 @@ def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) 
         if trace is not None:
             trace.note("read the address", None, str(why), matched=True)
         return pages.too_long(visit, common) if isinstance(why, TooLong) else pages.malformed(visit, common)
-    outcome = walk(asked, site.manifest, site.rules, trace, lambda path: site.window.find(path, now))
+    try:
+        outcome = walk(asked, site.manifest, site.rules, trace, lambda path: site.window.find(path, now))
+    except Spent:
+        return pages.too_slow(visit, common)
     if isinstance(outcome, Forward):
         return _passage(outcome, common, trace)
     if visit.method not in READ and not (isinstance(outcome, Redirect) and outcome.any_method):

@@ -24,9 +24,23 @@ _STRANGE: Final = frozenset(
         *(b"keep-alive", b"content-encoding", b"sec-websocket-key", b"sec-websocket-key1", b"sec-websocket-version"),
     }
 )
-#: Twice one of these, and two readers might take different ones.
-_ONCE: Final = frozenset({b"host", b"content-length", b"connection", b"content-type", b"authorization"})
+#: Twice one of these, and two readers might take different ones; aiohttp refuses most of them.
+_ONCE: Final = frozenset(
+    {
+        *(b"host", b"content-length", b"connection", b"content-type", b"authorization", b"user-agent", b"server"),
+        *(b"content-location", b"content-range", b"etag", b"max-forwards"),
+    }
+)
 _DIGITS: Final = re.compile(rb"[0-9]{1,15}")
+_METHODS: Final = (b"GET ", b"HEAD ", b"OPTIONS ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ")
+LINE: Final = re.compile(
+    rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!\"$-~]{0,4095}) HTTP/1\.1"
+)  #: method and target
+_REST_BEGUN: Final = re.compile(rb"(?:/[!\"$-~]*(?: [HTP/1.]{0,8}\r?)?)?")
+_FIELDS_BEGUN: Final = re.compile(
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t\x20-\x7e\x80-\xff]*)?)?\r?"
+)
 #: An answer to a head with one of these is not the same for everybody.
 _ASKING: Final = (b"range", b"if-modified-since", b"if-range", b"if-match", b"if-unmodified-since")
 
@@ -84,6 +98,17 @@ def read_head(data: bytes) -> Head | None:
     if b"content-length" in named and not _DIGITS.fullmatch(named[b"content-length"]):
         return None
     return Head(fields)
+
+
+def may_become_plain(data: bytes) -> bool:
+    """Whether *data*, the beginning of a request, can still become one for us. What cannot is aiohttp's to refuse."""
+    line, is_whole, fields = data.partition(b"\r\n")
+    if is_whole:
+        return LINE.fullmatch(line) is not None and _FIELDS_BEGUN.fullmatch(fields) is not None
+    return any(
+        method.startswith(line) or (line.startswith(method) and _REST_BEGUN.fullmatch(line, len(method)))
+        for method in _METHODS
+    )
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:

@@ -110,6 +110,12 @@ _UNREACHABLE: Final = _Words(
     text="The files of this site cannot be read just now. Please try again in a few seconds.",
     because="the blob store does not answer",
 )
+_TOO_SLOW: Final = _Words(
+    status=503,
+    title="This address takes too long",
+    text="The rules of this site take too long to say what is here. Its owner can make them simpler.",
+    because="the patterns of the rules take too long",
+)
 _BROKEN: Final = _Words(
     status=500,
     title="Something went wrong on our side",
@@ -181,6 +187,11 @@ def range_not_satisfiable(visit: Visit, headers: Headers) -> Answer:
 def unreachable(visit: Visit, headers: Headers) -> Answer:
     """The bytes are not in memory, and the store does not give them."""
     return _answer(visit, _UNREACHABLE, (("Retry-After", str(BUSY_RETRY_S)), *headers))
+
+
+def too_slow(visit: Visit, headers: Headers) -> Answer:
+    """The rules of the site cannot be tried in the time that a visit has."""
+    return _answer(visit, _TOO_SLOW, headers)
 
 
 def broken(visit: Visit, headers: Headers) -> Answer:

@@ -8,13 +8,12 @@ body, what is badly written) gives the connection away for good.
 import asyncio
 import logging
 import os
-import re
 import socket
 from collections.abc import Callable
 from typing import Final, cast
 
 from scalemesh.edge.front import Front
-from scalemesh.edge.heads import Head
+from scalemesh.edge.heads import LINE, Head, may_become_plain
 from scalemesh.edge.inner import Inner
 from scalemesh.edge.quick import FilePart, Ready
 from scalemesh.edge.sending import FileSender
@@ -26,7 +25,6 @@ JOINED: Final = 16 * 1024  #: bytes of a body up to which copying is cheaper tha
 MAX_WAITING: Final = 256 * 1024  #: bytes behind a request that is being answered; then the socket is read no more
 MAX_PARTIAL: Final = 8192  #: bytes of a head that is not whole yet; then it is aiohttp's to wait for the rest
 END: Final = b"\r\n\r\n"
-_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS|POST|PUT|PATCH|DELETE) (/[!\"$-~]*) HTTP/1\.1")
 _GET, _VERSION = b"GET /", b" HTTP/1.1"
 BY_US: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CLOSE: Final = b"Connection: close\r\n\r\n"
@@ -147,7 +145,7 @@ class Connection(asyncio.Protocol):
         if stop < len(END):
             return self._take_partial(data)
         end = data.find(b"\r\n")
-        line = _LINE.fullmatch(data, 0, end)
+        line = LINE.fullmatch(data, 0, end)
         self._begun = 0.0
         head = self._head(data[end:stop]) if line is not None else None
         if line is None or head is None:
@@ -164,7 +162,7 @@ class Connection(asyncio.Protocol):
         return head if head is not None else self._heads.learn(data)
 
     def _take_partial(self, data: bytes) -> bytes:
-        if len(data) > MAX_PARTIAL:
+        if len(data) > MAX_PARTIAL or not may_become_plain(data):
             return self._hand_over_for_good(data)
         self._waiting = data
         if not self._begun:

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 from scalemesh.edge.answers import Visit
 from scalemesh.edge.targets import Target
+from scalemesh.patterns import Budget
 
 MAX_FIELDS: Final = 200  #: of a query: more are not looked at
 
@@ -18,6 +19,7 @@ class Asked:
         self.method = visit.method
         self.path = f"/{target.path}"  #: decoded
         self.query = target.query
+        self.budget = Budget()
         self.needs_more = False  #: the answer depends on more than host, path and query
 
     @property

@@ -38,7 +38,7 @@ class Ready:
 
     def match(self, asked: Asked, path: str | None = None) -> Verdict:
         """What the rule captures of *asked*, or None and why it does not match. *path*: where rules led it so far."""
-        found = self._match_path(asked.path if path is None else path)
+        found = self._match_path(asked, asked.path if path is None else path)
         if found is None:
             return None, NO_PATH
         if self.rule.methods and asked.method not in self.rule.methods:
@@ -54,9 +54,9 @@ class Ready:
                 return None, f"{question.words} holds, and must not"
         return found, "matches"
 
-    def _match_path(self, path: str) -> Captures | None:
+    def _match_path(self, asked: Asked, path: str) -> Captures | None:
         if self._pattern is not None:
-            return self._pattern.match(path)
+            return self._pattern.match(path, asked.budget)
         wanted = self.rule.path
         if self.rule.ignores_slash and path != "/":
             path, wanted = path.removesuffix("/"), wanted.removesuffix("/")
@@ -83,7 +83,7 @@ class Question:
         value = _value_of(condition, asked)
         if value is None:
             return None
-        found = self._pattern.match(value) if self._pattern else _NONE
+        found = self._pattern.match(value, asked.budget) if self._pattern else _NONE
         if found is None or not (self._pattern or _CHECKS[condition.check](value, condition.values)):
             return None
         named = {name: text for name, text in found.items() if not name.isdecimal()}  # numbers are the path's
