@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalemesh.edge.answers import Visit
+from scalemesh.edge.rules.asked import Asked
 from scalemesh.edge.rules.ruleset import Phase, filled, in_header, in_path
 from scalemesh.edge.rules.trace import Trace
+from scalemesh.edge.targets import Target
 from scalemesh.rules import Check, Condition, Dialect, HeaderChange, Place, Protection, Rule, Rules
-from tests.unit.dialects import Asked, with_rules
+from tests.unit.dialects import Asked as Site
+from tests.unit.dialects import with_rules
 
 PATHS = ("index.html", "file.html", "new.html", "404.html", "folder/index.html", "assets/app.js", "data.json")
 
@@ -24,7 +28,7 @@ def setting(name: str, value: str = "", at: int = 1, **more: Any) -> Rule:
     return rule(at, pattern="/.*", headers=(HeaderChange(name=name, value=value, how=how),), **more)
 
 
-def site(dialect: Dialect = Dialect.NETLIFY, /, **phases: Any) -> Asked:
+def site(dialect: Dialect = Dialect.NETLIFY, /, **phases: Any) -> Site:
     return with_rules(Rules(dialect=dialect, **phases), *PATHS)
 
 
@@ -305,18 +309,24 @@ RULES = st.builds(
 @given(st.lists(RULES, max_size=12), PATHS_ASKED)
 def test_rules_that_are_passed_over_for_speed_could_not_have_matched(rules: list[Rule], path: str) -> None:
     phase = Phase(rules)
-
-    class At:
-        method = "GET"
-
-        def __init__(self) -> None:
-            self.path = path
-
-    asked: Any = At()
+    asked = Asked(Visit(method="GET", target="/"), Target(path[1:], ""))
     matching = [ready for ready in phase if ready.match(asked)[0] is not None]
     reachable = [phase[number] for number in phase.reachable(path)]
     assert [ready for ready in reachable if ready.match(asked)[0] is not None] == matching
     assert [number for number in phase.reachable(path) if number >= 3] == list(phase.reachable(path, 3))
+
+
+def test_a_rule_that_leads_elsewhere_puts_others_within_reach_where_the_dialect_follows_it() -> None:
+    rules = (
+        rule(1, path="/b", to="/nowhere", status=200),
+        rule(2, path="/a", to="/b", goes_on=True),
+        rule(3, path="/b", to="/c", tries=True),
+        rule(4, pattern="/c.*", to="/file.html", status=200),
+        rule(5, path="/a", to="/nowhere", status=200),
+    )
+    asked = site(Dialect.VERCEL, first=rules)
+    assert asked.ask("/a").file == "file.html"
+    assert [place for place, matched, _ in asked.steps("/a") if matched and place] == ["rules:2", "rules:3", "rules:4"]
 
 
 STEPS = st.builds(
