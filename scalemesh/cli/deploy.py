@@ -14,6 +14,7 @@ from scalemesh.cli.output import FAILED, examples, fail, json_option, say, show_
 from scalemesh.cli.server import client, place_options
 from scalemesh.client import Client, part
 from scalemesh.errors import NotFoundError, RefusedError, ScaleMeshError
+from scalemesh.rules import Dialect
 
 INTERRUPTED: Final = 130
 ENDS: Final = {"failed": "failed", "canceled": "was canceled", "superseded": "was superseded by a newer one"}
@@ -31,6 +32,7 @@ class Wish:
     production: bool | None
     root_directory: str | None
     prebuilt: bool
+    dialect: str | None
 
 
 @click.command(
@@ -38,6 +40,7 @@ class Wish:
         "scalemesh deploy https://github.com/someone/their-site.git",
         "scalemesh deploy . --project shop --preview",
         "scalemesh deploy dist --prebuilt --project shop",
+        "scalemesh deploy dist --prebuilt --dialect cloudflare",
     )
 )
 @click.argument("source", metavar="GIT_URL|FOLDER")
@@ -51,6 +54,11 @@ class Wish:
 )
 @click.option("--root-directory", metavar="PATH", help="The app's folder inside the repository. Default: its top.")
 @click.option("--prebuilt", is_flag=True, help="Publish the folder as it is, or its .vercel/output, without a build.")
+@click.option(
+    "--dialect",
+    type=click.Choice([dialect.value for dialect in Dialect]),
+    help="How this deployment's rule files are read. Default: the project's setting, else by the files.",
+)
 @click.option("--wait/--no-wait", default=True, help="Wait until the site is live, showing the log. Default: wait.")
 @json_option
 @place_options
@@ -103,6 +111,7 @@ def _begin(talk: Client, wish: Wish) -> Json:
         "branch": wish.branch,
         "production": wish.production,
         "root_directory": wish.root_directory,
+        "dialect": wish.dialect,
     }
     return talk.post("/api/v1/deployments", {name: value for name, value in body.items() if value is not None})
 
@@ -131,6 +140,7 @@ def _upload(talk: Client, folder: Path, wish: Wish) -> Json:
     body: Json = {"upload": "prebuilt" if wish.prebuilt else "source"}
     body |= {"branch": wish.branch} if wish.branch else {}
     body |= {"production": wish.production} if wish.production is not None else {}
+    body |= {"dialect": wish.dialect} if wish.dialect else {}
     begun = talk.post(f"/api/v1/projects/{part(project)}/deployments", body)
     try:
         Upload(talk, begun["id"]).send(folder, files)

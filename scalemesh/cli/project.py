@@ -16,6 +16,7 @@ SETTINGS: Final = (
     "build_command",
     "output_directory",
     "node_version",
+    "dialect",
 )
 
 
@@ -50,6 +51,7 @@ def show(ctx: click.Context, /, *, name: str, as_json: bool) -> None:
 def _settings_options(command: Any) -> Any:
     """The settings of a project's builds. An empty value means: detect."""
     for name, about in (
+        ("dialect", "How rule files are read: vercel, netlify, cloudflare or default. Default: by the files."),
         ("node-version", "Node's version range, such as 22. Default: what the source asks for."),
         ("output-directory", "Where the build leaves the site. Default: detected."),
         ("build-command", "The command that builds. Default: detected."),

@@ -25,7 +25,7 @@ from scalemesh.services.projects import Projects
 from scalemesh.services.publisher import Publisher, Stored
 from scalemesh.services.sources import check_branch, check_commit
 from scalemesh.services.vault import BuildTokens
-from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Reason, Secret, SourceKind, State
+from scalemesh.values import Blob, BuildSettings, Deployment, DeploymentId, Digest, Reason, Secret, SourceKind, State
 
 log = logging.getLogger(__name__)
 MAX_FACT = 10_000
@@ -127,7 +127,7 @@ class BuildCalls:
             "deployment": deployment.id,
             "attempt": deployment.attempt,
             "source": await self._source_of(deployment),
-            "settings": asdict(deployment.settings),
+            "settings": _for_builder(deployment.settings),
             "env": variables,
             "public_env": {**self._builds.env, **self._public_env(deployment)},
             "limits": limits,
@@ -278,6 +278,13 @@ class BuildCalls:
 
     def _lease(self) -> datetime:
         return self._now() + timedelta(seconds=self._builds.lease_s)
+
+
+def _for_builder(settings: BuildSettings) -> dict[str, str | None]:
+    """What a build goes by. How rule files are read is decided when it is over."""
+    found = asdict(settings)
+    del found["dialect"]
+    return found
 
 
 def _checked(facts: Facts) -> dict[str, str | None]:

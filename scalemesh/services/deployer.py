@@ -14,6 +14,7 @@ from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, InvalidError, RefusedError, TooManyError
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
+from scalemesh.rules import Dialect
 from scalemesh.services import hosts
 from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.caches import Caches
@@ -47,6 +48,7 @@ class Wanted:
     branch: str | None = None  #: None: the project's production branch
     commit: str | None = None  #: None: the newest of the branch
     production: bool | None = None  #: None: decided by the branch
+    dialect: Dialect | None = None  #: how its rule files are read; None: as the project's settings say
 
 
 class Deployer:
@@ -117,7 +119,7 @@ class Deployer:
         return deployment
 
     async def redeploy(self, user: User, deployment: Deployment, project: Project) -> Deployment:
-        """The same source once more, with today's settings and variables.
+        """The same source once more, with today's settings and variables; a dialect that was set by hand stays.
 
         Raises:
             ConflictError: a finished site that was uploaded: promote it instead.
@@ -128,6 +130,7 @@ class Deployer:
             branch=deployment.branch,
             commit=deployment.commit_sha,
             production=deployment.environment is Environment.PRODUCTION,
+            dialect=deployment.settings.dialect,
         )
         return await self.submit(user, project, wanted)
 
@@ -234,7 +237,7 @@ class Deployer:
             git_url=project.git_url if wanted.source is SourceKind.GIT else None,
             branch=wanted.branch,
             commit_sha=wanted.commit,
-            settings=project.settings,
+            settings=replace(project.settings, dialect=wanted.dialect or project.settings.dialect),
             memory_bytes=self._builds.limits().memory_bytes,
             created_at=self._now(),
         )

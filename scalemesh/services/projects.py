@@ -12,6 +12,7 @@ from scalemesh.db import aliases, projects, variables
 from scalemesh.db.projects import ProjectRows
 from scalemesh.db.variables import VariableRows
 from scalemesh.errors import ConflictError, InvalidError, NotFoundError
+from scalemesh.rules import Dialect
 from scalemesh.services import hosts
 from scalemesh.services.git_urls import canonical_git_url
 from scalemesh.services.ids import new_id
@@ -206,3 +207,16 @@ def checked_settings(settings: BuildSettings) -> BuildSettings:
         if value is not None and (len(value) > MAX_COMMAND or "\0" in value):
             raise InvalidError(f"{name} is too long", why=f"at most {MAX_COMMAND} characters, no NUL")
     return replace(settings, root_directory=check_root_directory(settings.root_directory))
+
+
+def dialect_named(text: str) -> Dialect | None:
+    """The dialect of that name; None for an empty text, which means: detect.
+
+    Raises:
+        InvalidError: there is no such dialect.
+    """
+    if text in list(Dialect):
+        return Dialect(text)
+    if text:
+        raise InvalidError(f"{text[:40]!r} is no dialect", fix=f"choose one of {', '.join(Dialect)}, or leave it empty")
+    return None

@@ -120,6 +120,10 @@ async def test_a_change_keeps_what_it_does_not_name_and_null_takes_back(host: Co
     assert changed["settings"]["build_command"] is None
     assert (changed["settings"]["root_directory"], changed["git_url"]) == ("web", "https://git.example/a/shop")
     assert (await host.ask("PATCH", "/projects/shop", {"settings": {"rot": 1}}, status=400))["code"] == "invalid"
+    changed = await host.ask("PATCH", "/projects/shop", {"settings": {"dialect": "netlify"}})
+    assert (changed["settings"]["dialect"], changed["settings"]["root_directory"]) == ("netlify", "web")
+    refused = await host.ask("PATCH", "/projects/shop", {"settings": {"dialect": "apache"}}, status=400)
+    assert "default, vercel, netlify, cloudflare" in refused["title"]
 
 
 async def test_a_project_is_deleted_with_all_that_is_its(host: ControlHost) -> None:

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from aiohttp import web
 
+from scalemesh.rules import Dialect
 from scalemesh.services.deployer import Deployer, Wanted
 from scalemesh.services.projects import Projects
 from scalemesh.services.releases import Releases
@@ -27,6 +28,7 @@ class NewDeployment:
     commit: str | None = None
     production: bool | None = None
     upload: Literal["source", "prebuilt"] | None = None
+    dialect: Dialect | None = None
 
     def __post_init__(self) -> None:
         if self.upload is not None and self.commit is not None:
@@ -34,7 +36,13 @@ class NewDeployment:
 
     def wanted(self) -> Wanted:
         source = UPLOADS[self.upload] if self.upload else SourceKind.GIT
-        return Wanted(source=source, branch=self.branch, commit=self.commit, production=self.production)
+        return Wanted(
+            source=source,
+            branch=self.branch,
+            commit=self.commit,
+            production=self.production,
+            dialect=self.dialect,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +55,11 @@ class GitUrl:
     branch: str | None = None
     commit: str | None = None
     production: bool | None = None
+    dialect: Dialect | None = None  #: of this deployment alone
     settings: BuildSettings | None = None
+
+    def wanted(self) -> Wanted:
+        return Wanted(branch=self.branch, commit=self.commit, production=self.production, dialect=self.dialect)
 
 
 class DeploymentRoutes:
@@ -99,8 +111,7 @@ class DeploymentRoutes:
                 production_branch=project.production_branch,
                 settings=replace(settings, root_directory=project.settings.root_directory),
             )
-        ref = Wanted(branch=wanted.branch, commit=wanted.commit, production=wanted.production)
-        return await self._submit(user, project, ref)
+        return await self._submit(user, project, wanted.wanted())
 
     async def show(self, request: web.Request) -> web.Response:
         return web.json_response(self._views.deployment(await self._named(request)))

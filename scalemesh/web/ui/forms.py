@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from scalemesh.errors import InvalidError, ScaleMeshError
+from scalemesh.services.projects import dialect_named
 from scalemesh.values import BuildSettings
 from scalemesh.web.bodies import read_bytes
 
@@ -38,6 +39,11 @@ class Form:
         return Form(self.values, {**self.wrong, name: error})
 
     def build_settings(self) -> BuildSettings:
+        """The settings that the form holds.
+
+        Raises:
+            InvalidError: its dialect is none; the form that we show offers no such thing.
+        """
         return BuildSettings(
             root_directory=self.text("root_directory"),
             framework=self.text_or_none("framework"),
@@ -45,6 +51,7 @@ class Form:
             build_command=self.text_or_none("build_command"),
             output_directory=self.text_or_none("output_directory"),
             node_version=self.text_or_none("node_version"),
+            dialect=dialect_named(self.text("dialect")),
         )
 
 

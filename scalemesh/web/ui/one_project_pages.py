@@ -175,4 +175,5 @@ def _as_form(project: Project) -> dict[str, str]:
         "build_command": settings.build_command or "",
         "output_directory": settings.output_directory or "",
         "node_version": settings.node_version or "",
+        "dialect": settings.dialect or "",
     }

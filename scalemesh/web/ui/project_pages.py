@@ -9,7 +9,7 @@ from aiohttp import web
 from scalemesh.errors import ConflictError, InvalidError, NotFoundError, ScaleMeshError
 from scalemesh.services import hosts
 from scalemesh.services.deployer import Deployer, Wanted
-from scalemesh.services.projects import Projects
+from scalemesh.services.projects import Projects, dialect_named
 from scalemesh.services.sources import check_branch, check_root_directory
 from scalemesh.values import Deployment, Project, User
 from scalemesh.web.auth import signed_in
@@ -102,10 +102,11 @@ class ProjectPages:
 
 def checked(form: Form) -> Form:
     """*form*, with an error at each field that can be judged by itself."""
-    checks: dict[str, Callable[[str], str]] = {
+    checks: dict[str, Callable[[str], object]] = {
         "name": hosts.check_project_name,
         "branch": check_branch,
         "root_directory": check_root_directory,
+        "dialect": dialect_named,
     }
     for name, check in checks.items():
         if text := form.text(name):
