@@ -29,6 +29,7 @@ VERBS: Final = {
     "token": "scalemesh.cli.token:token",
     "welcome": "scalemesh.cli.status:welcome",
     "detect": "scalemesh.cli.detect:detect",
+    "rules": "scalemesh.cli.rules:rules",
     "serve": "scalemesh.cli.daemon:serve",
     "check": "scalemesh.cli.daemon:check",
     "plugins": "scalemesh.cli.daemon:plugins",

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Final, TypeVar
 
 import click
@@ -64,13 +64,18 @@ def is_colourful(stream: IO[str]) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows under heads: drawn on a terminal, plain columns for a pipe. Nothing at all where there are no rows."""
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[object]], *, colours: Mapping[str, str] = STATE_COLOURS
+) -> None:
+    """Rows under heads: drawn on a terminal, plain columns for a pipe. Nothing at all where there are no rows.
+
+    *colours* are styles of cells that hold just that word.
+    """
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not texts:
         say("nothing to show")
     elif is_colourful(sys.stdout):
-        _drawn(heads, texts)
+        _drawn(heads, texts, colours)
     else:
         widths = [max(len(row[column]) for row in texts) for column in range(len(heads))]
         for row in texts:
@@ -78,7 +83,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
             click.echo(line.rstrip())
 
 
-def _drawn(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _drawn(heads: Sequence[str], rows: Sequence[Sequence[str]], colours: Mapping[str, str]) -> None:
     from rich.console import Console  # noqa: PLC0415 -- rich takes longer to import than all the rest
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -87,7 +92,7 @@ def _drawn(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column, head in enumerate(heads):
         drawn.add_column(head, overflow="fold", no_wrap=column == 0)  # an id or a name, to be copied
     for row in rows:
-        drawn.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
     Console().print(drawn)
 
 
