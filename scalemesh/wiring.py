@@ -30,6 +30,7 @@ from scalemesh.services.callers import Callers
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.encoder import Encoder
 from scalemesh.services.endings import Endings
+from scalemesh.services.explaining import Explainer
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.links import Links
 from scalemesh.services.listings import Listings
@@ -96,15 +97,17 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             followers=workers,
             counted=metrics.log_lines,
         )
+        edge = make_edge(config, services.routes, plugins.store, services.callers, proxy, metrics.visits)
+        explainer = Explainer(edge.visits.explain, control=config.hosts.control)
         yield Daemon(
             config,
             listeners,
             load=services.ledger.load,
-            control=make_control_app(services, plugins.all(), metrics, trusted=False),
-            admin=make_control_app(services, plugins.all(), metrics, trusted=True),
+            control=make_control_app(services, explainer, plugins.all(), metrics, trusted=False),
+            admin=make_control_app(services, explainer, plugins.all(), metrics, trusted=True),
             builds=make_builds_app(services.builds),
             workers=workers,
-            edge=make_edge(config, services.routes, plugins.store, services.callers, proxy, metrics.visits),
+            edge=edge,
             background=[
                 services.publisher.serve,
                 services.scheduler.serve,

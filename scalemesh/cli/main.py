@@ -25,6 +25,7 @@ VERBS: Final = {
     "promote": "scalemesh.cli.deployment:promote",
     "rollback": "scalemesh.cli.project:rollback",
     "cancel": "scalemesh.cli.deployment:cancel",
+    "explain": "scalemesh.cli.explain:explain",
     "env": "scalemesh.cli.env:env",
     "token": "scalemesh.cli.token:token",
     "welcome": "scalemesh.cli.status:welcome",

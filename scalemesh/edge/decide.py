@@ -34,32 +34,42 @@ def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) 
         asked = Asked(visit, read_target(visit.target))
     except Malformed as why:
         if visit.method not in READ:
-            return _not_read(visit, common)
+            return _not_read(visit, common, trace)
+        if trace is not None:
+            trace.note("read the address", None, str(why), matched=True)
         return pages.too_long(visit, common) if isinstance(why, TooLong) else pages.malformed(visit, common)
     outcome = walk(asked, site.manifest, site.rules, trace, lambda path: site.window.find(path, now))
     if isinstance(outcome, Forward):
-        return _passage(outcome, common)
+        return _passage(outcome, common, trace)
     if visit.method not in READ and not (isinstance(outcome, Redirect) and outcome.any_method):
-        return _not_read(visit, common)
+        return _not_read(visit, common, trace)
+    if trace is not None:
+        trace.outcome = outcome
     answer = _carried_out(outcome, visit, site, common)
     ours = isinstance(answer.body, bytes) and answer.body  # a page of our own, which follows Accept
     is_former = isinstance(outcome, Serve) and outcome.former is not None  # it ends with time, not with a route
     return Answer(
         status=answer.status,
-        headers=changed(answer.headers, _changes_of(outcome)),
+        headers=changed(answer.headers, _changes_of(outcome), trace),
         body=answer.body,
         because=answer.because,
         by_target=not (asked.needs_more or ours or is_former),
     )
 
 
-def _not_read(visit: Visit, common: Headers) -> Answer:
+def _not_read(visit: Visit, common: Headers, trace: Trace | None) -> Answer:
+    if trace is not None:
+        trace.note(f"the method {visit.method}", None, "sites are read, by GET and HEAD", matched=True)
     if visit.method == "OPTIONS":
         return Answer(status=204, headers=(("Allow", ALLOWED), *common), because="OPTIONS")
     return pages.method_not_allowed(visit, (("Allow", ALLOWED), *common))
 
 
-def _passage(outcome: Forward, common: Headers) -> Passage:
+def _passage(outcome: Forward, common: Headers, trace: Trace | None) -> Passage:
+    if trace is not None:
+        trace.outcome = outcome
+        for made in outcome.changes:
+            trace.changed(made, made.change.how)
     changes = tuple((made.change.name, made.value) for made in outcome.changes if made.change.how != "remove")
     return Passage(
         url=outcome.url,
@@ -102,7 +112,7 @@ def _changes_of(outcome: Serve | Redirect | Missing | Protected) -> Changes:
     return () if isinstance(outcome, Protected) else outcome.changes
 
 
-def changed(before: Headers, changes: Changes) -> Headers:
+def changed(before: Headers, changes: Changes, trace: Trace | None = None) -> Headers:
     """Headers as rules change them, in their order; how a message is framed is ours to say."""
     if not changes:
         return before
@@ -111,7 +121,10 @@ def changed(before: Headers, changes: Changes) -> Headers:
         name, how = made.change.name, made.change.how
         if name.lower() == "vary":  # what we vary by is a fact: a rule may add to it
             how = "append" if made.value else how
-        if name.lower() in NEVER_SET or (name.lower(), how) == ("vary", "remove"):
+        is_ours = name.lower() in NEVER_SET or (name.lower(), how) == ("vary", "remove")
+        if trace is not None:
+            trace.changed(made, "ignored" if is_ours else how)
+        if is_ours:
             continue
         there = [value for key, value in headers if key.lower() == name.lower()]
         headers = [pair for pair in headers if pair[0].lower() != name.lower()]

@@ -15,13 +15,16 @@ from scalemesh.edge import pages
 from scalemesh.edge.answers import Answer, Passage, Piece, Slice, Visit
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.decide import common_headers, decide
+from scalemesh.edge.explain import Decided, told
 from scalemesh.edge.proxy import Proxy
 from scalemesh.edge.rules.asked import visit_headers
+from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import origin_form
 from scalemesh.edge.wire import BODILESS, fresh_headers, http_now, own_headers
-from scalemesh.errors import NotFoundError, UnreachableError
+from scalemesh.errors import InvalidError, NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
 from scalemesh.services.callers import Caller, Callers
+from scalemesh.services.explaining import Explanation, Inquiry
 from scalemesh.services.hosts import normal_host
 from scalemesh.services.routing import RouteTable
 from scalemesh.values import Route
@@ -82,18 +85,36 @@ class Visits:
             log.exception("a visit failed", extra={"request": reply.id})
             return reply.whole(pages.broken(visit, common_headers(route)))
 
+    async def explain(self, inquiry: Inquiry) -> Explanation:
+        """Decide the visit as ``answer`` does, and tell how it came about. No byte is sent, no other origin asked."""
+        host = normal_host(inquiry.host) or ""
+        visit = make_visit(inquiry.method, inquiry.target, host, inquiry.headers)
+        route = self._routes.find(host) if host else None
+        trace = Trace()
+        try:
+            outcome = await self._decide(visit, route, trace)
+        except UnreachableError:
+            outcome = pages.unreachable(visit, common_headers(route))
+        except (NotFoundError, InvalidError):
+            outcome = pages.broken(visit, common_headers(route))
+        small_bytes = self._blobs.small_bytes
+        return told(Decided(visit=visit, route=route, outcome=outcome, trace=trace, small_bytes=small_bytes))
+
     async def _pass_on(self, request: web.BaseRequest, passage: Passage, request_id: str) -> web.StreamResponse:
         by = caller_of(request, self._callers)
         return await self._proxy.forward(
             request, passage, client=by.address, scheme=by.scheme, host=by.host, request_id=request_id
         )
 
-    async def _decide(self, visit: Visit, route: Route | None) -> Answer | Passage:
+    async def _decide(self, visit: Visit, route: Route | None, trace: Trace | None = None) -> Answer | Passage:
         if route is None:
             return pages.unknown_host(visit)
         if route.manifest is None:
             return pages.waiting(visit, route)
-        return decide(visit, await self._sites.read(route), self._now())
+        site = await self._sites.read(route)
+        if trace is not None:
+            trace.site = site
+        return decide(visit, site, self._now(), trace)
 
     async def _send(self, reply: "_Reply", answer: Answer) -> web.StreamResponse:
         if answer.status in BODILESS:

@@ -15,6 +15,7 @@ from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.callers import Callers
 from scalemesh.services.deployer import Deployer
+from scalemesh.services.explaining import Explainer
 from scalemesh.services.links import Links
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.projects import Projects
@@ -22,6 +23,7 @@ from scalemesh.services.releases import Releases
 from scalemesh.services.routing import RouteTable
 from scalemesh.services.uploads import Uploads
 from scalemesh.web.api.deployments import DeploymentRoutes
+from scalemesh.web.api.explain import ExplainRoutes
 from scalemesh.web.api.health import HealthRoutes
 from scalemesh.web.api.logs import LogRoutes
 from scalemesh.web.api.projects import ProjectRoutes
@@ -81,9 +83,9 @@ class Services(Protocol):
 
 
 def make_control_app(
-    services: Services, checks: Mapping[str, Checks], metrics: Metrics, *, trusted: bool
+    services: Services, explainer: Explainer, checks: Mapping[str, Checks], metrics: Metrics, *, trusted: bool
 ) -> web.Application:
-    """API, pages and /build/v1. *checks* are the plug-ins by their plug point.
+    """API, pages and /build/v1. *explainer* knows what the edge knows; *checks* are the plug-ins by their plug point.
 
     *trusted* is for the admin socket: whoever reaches it is the owner; no browser does, so it has no pages.
     """
@@ -91,10 +93,11 @@ def make_control_app(
     followers = Followers(services.logs, services.deployer)
     app = _bare_app()
     if not trusted:
-        _add_pages(app, gate, services)
+        _add_pages(app, gate, services, explainer)
     app.middlewares.append(gate.middleware)  # innermost: pages draw its refusals too
     for table in _api(services, gate, followers, trusted=trusted):
         app.add_routes(table)
+    app.add_routes(ExplainRoutes(explainer).table())
     app.add_routes(HealthRoutes(services.deployer, checks, version=own_version(), clock=time.monotonic).table())
     app.add_routes(MetricsRoutes(metrics, services.deployer).table())
     app.add_routes(BuildRoutes(services.builds).table())
@@ -126,7 +129,7 @@ def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool)
     ]
 
 
-def _add_pages(app: web.Application, gate: Gate, services: Services) -> None:
+def _add_pages(app: web.Application, gate: Gate, services: Services, explainer: Explainer) -> None:
     add_pages(
         app,
         gate,
@@ -136,6 +139,7 @@ def _add_pages(app: web.Application, gate: Gate, services: Services) -> None:
         releases=services.releases,
         logs=services.logs,
         links=services.links,
+        explainer=explainer,
         now=utc_now,
     )
 

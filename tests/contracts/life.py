@@ -9,8 +9,10 @@ from pathlib import Path
 
 from scalemesh.config import Builds, Config, Hosts
 from scalemesh.db.database import open_database
+from scalemesh.edge.visit import Visits
 from scalemesh.services.builds import Attempt, Success
 from scalemesh.services.deployer import Wanted
+from scalemesh.services.explaining import Explainer
 from scalemesh.services.listings import OutputFile
 from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Project, State, User
 from scalemesh.wiring import Plugins, Services, assemble
@@ -28,6 +30,7 @@ class Life:
     services: Services
     executor: EndsWhenTold
     user: User
+    explainer: Explainer
 
     async def project(self, url: str = URL) -> Project:
         return await self.services.projects.of_source(self.user, url)
@@ -99,7 +102,9 @@ async def begin(
         await services.ledger.load()
         work = [asyncio.create_task(serve()) for serve in (services.publisher.serve, services.scheduler.serve)]
         try:
-            yield Life(services, executor, await services.accounts.owner())
+            visits = Visits(services.routes, store)
+            explainer = Explainer(visits.explain, control=config.hosts.control)
+            yield Life(services, executor, await services.accounts.owner(), explainer)
         finally:
             for task in work:
                 task.cancel()

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from builder.protocol import MAX_RULE_FILE_BYTES
 from scalemesh.cli.main import run
 from scalemesh.cli.rule_files import find_rule_files
 from scalemesh.rules import Condition, Dialect, HeaderChange, Place, Protection, Rule, Rules
 from scalemesh.services.rules.compiling import compile_rules
 from scalemesh.services.rules.form import write_rules
-from scalemesh.services.rules.sources import MAX_FILE_BYTES, Sources
+from scalemesh.services.rules.sources import Sources
 from scalemesh.services.rules.words import listed, masked
 
 SAMPLES = {
@@ -150,7 +151,7 @@ def test_the_answer_for_programs_has_its_keys_always(tmp_path: Path, capsys: pyt
     assert list(read) == keys
     assert (read["dialect"], read["refused"]) == ("netlify", False)
     assert read["files"] == [{"name": "_headers", "path": "public/_headers"}]
-    refused = told_json(capsys, str(write(tmp_path, {"_redirects": b"x" * (MAX_FILE_BYTES + 1)})), status=1)
+    refused = told_json(capsys, str(write(tmp_path, {"_redirects": b"x" * (MAX_RULE_FILE_BYTES + 1)})), status=1)
     assert list(refused) == keys
     assert (refused["refused"], refused["rules"]) == (True, None)
     assert refused["notes"][0]["effect"] == "refused"
@@ -168,7 +169,7 @@ def test_the_dialect_that_is_named_outweighs_the_files(tmp_path: Path, capsys: p
 def test_a_folder_that_would_be_refused_says_why_and_how_to_mend_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["rules", str(write(tmp_path, {"_headers": b"x" * (MAX_FILE_BYTES + 1)}))]) == 1
+    assert run(["rules", str(write(tmp_path, {"_headers": b"x" * (MAX_RULE_FILE_BYTES + 1)}))]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert "_headers: refused: it is longer than 2 MiB." in err
@@ -190,9 +191,9 @@ def test_a_rule_is_told_with_the_file_that_it_was_read_from_and_its_line(
     name, data, line = SAMPLES[dialect]
     path = name if name == "vercel.json" else f"public/{name}"
     folder = str(write(tmp_path, {path: data}))
-    told = told_json(capsys, folder, "--dialect", dialect)["listed"]
+    told = told_json(capsys, folder, "--dialect", dialect.value)["listed"]
     assert [(row["kind"], row["file"], row["line"]) for row in told] == [("redirect", path, line)]
-    assert run(["rules", folder, "--dialect", dialect]) == 0
+    assert run(["rules", folder, "--dialect", dialect.value]) == 0
     assert f"{path}:{line}" in capsys.readouterr().out
 
 
@@ -207,6 +208,6 @@ def test_a_bad_line_is_named_and_left_out(tmp_path: Path, capsys: pytest.Capture
     if not reads(dialect):
         pytest.skip(f"files of {dialect} are not read yet")
     folder = str(write(tmp_path, {"_redirects": b"/a /b 301\n/c /d 999\n"}))
-    read = told_json(capsys, folder, "--dialect", dialect)
+    read = told_json(capsys, folder, "--dialect", dialect.value)
     assert len(read["listed"]) == 1
     assert (read["notes"][0]["line"], read["notes"][0]["effect"]) == (2, "left out")

@@ -18,7 +18,7 @@ from scalemesh import errors, ports
 from scalemesh.config import Config, load
 from scalemesh.errors import ConfigError, ScaleMeshError
 from scalemesh.values import LogLine, Reason
-from scalemesh.web.api import deployments, projects, session, tokens, variables
+from scalemesh.web.api import deployments, explain, projects, session, tokens, variables
 from scalemesh.web.api.views import Views, log_lines
 from scalemesh.web.app import make_control_app
 from scalemesh.web.metrics import Metrics
@@ -42,6 +42,7 @@ BODIES = {
     "POST /api/v1/session": session.SignIn,
     "PUT /api/v1/account/password": session.NewPassword,
     "POST /api/v1/tokens": tokens.NewToken,
+    "POST /api/v1/explain": explain.WantedExplanation,
 }
 PLUG_POINTS = {"executor": "executors", "store": "stores", "logs": "logstores", "bus": "logbus"}
 
@@ -144,7 +145,7 @@ def told_words() -> dict[str, set[str]]:
     for line in re.findall(r"^    scalemesh (.+)$", block.partition("## Options")[2], re.MULTILINE):
         name = next(name for name in sorted(all_commands(), key=len, reverse=True) if f"{line} ".startswith(f"{name} "))
         rest = re.sub(r"(--[a-z-]+) [A-Za-z|]+\]", r"\1]", line.removeprefix(name))  # without the options' values
-        found[name] = set(re.findall(r"--?[a-z-]+|[A-Z_]+", rest)) - {"SETTINGS"}
+        found[name] = set(re.findall(r"--?[A-Za-z-]+|[A-Z_]+", rest)) - {"SETTINGS"}
         found[name] |= shared if "SETTINGS" in rest else set()
     return found
 
@@ -217,7 +218,9 @@ def test_the_options_of_every_command_that_needs_a_daemon_are_told_once() -> Non
 async def test_the_routes_of_the_api_are_those_that_the_documents_tell(tmp_path: Path) -> None:
     """Pages of the dashboard are no API: the admin socket has none of them, and is compared whole."""
     async with begin(tmp_path, EndsWhenTold()) as life:
-        trusted, public = (make_control_app(life.services, {}, Metrics(), trusted=trusted) for trusted in (True, False))
+        trusted, public = (
+            make_control_app(life.services, life.explainer, {}, Metrics(), trusted=trusted) for trusted in (True, False)
+        )
         socket, port = (
             {f"{one.method} {one.resource.canonical}" for one in app.router.routes() if one.resource}
             for app in (trusted, public)

@@ -67,8 +67,8 @@ class ControlHost:
 async def open_control_host(folder: Path, hosts: Hosts | None = None) -> AsyncIterator[ControlHost]:
     """Open one below *folder*."""
     async with begin(folder, EndsWhenTold(), hosts=hosts) as life:
-        app = make_control_app(life.services, {}, Metrics(), trusted=False)
-        trusted = make_control_app(life.services, {}, Metrics(), trusted=True)
+        app = make_control_app(life.services, life.explainer, {}, Metrics(), trusted=False)
+        trusted = make_control_app(life.services, life.explainer, {}, Metrics(), trusted=True)
         async with (
             TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True)) as anybody,
             TestClient(TestServer(trusted)) as admin,

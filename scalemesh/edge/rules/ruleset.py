@@ -13,6 +13,8 @@ Captures = Mapping[str, str]
 #: Whether a rule matched: what it captured, or the reason why not.
 Verdict = tuple[Captures, str] | tuple[None, str]
 
+NO_PATH: Final = "the path does not match"
+
 _REFERENCE: Final = re.compile(r"\$(?:\$|\{(\w+)\})")
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _NOT_IN_HOST: Final = re.compile(r"[^A-Za-z0-9.-]+")
@@ -34,7 +36,7 @@ class Ready:
         """What the rule captures of *asked*, or None and why it does not match. *path*: where rules led it so far."""
         found = self._match_path(asked.path if path is None else path)
         if found is None:
-            return None, "the path does not match"
+            return None, NO_PATH
         if self.rule.methods and asked.method not in self.rule.methods:
             return None, f"the method is not {' or '.join(self.rule.methods)}"
         for question in self._has:

@@ -15,7 +15,7 @@ from scalemesh.edge.rules.asked import Asked, fields_of
 from scalemesh.edge.rules.habits import Habits
 from scalemesh.edge.rules.outcome import Change, Forward, Missing, Outcome, Protected, Redirect, Serve
 from scalemesh.edge.rules.protection import may_enter
-from scalemesh.edge.rules.ruleset import Captures, Ready, Ruleset, filled, filled_address, in_header
+from scalemesh.edge.rules.ruleset import NO_PATH, Captures, Ready, Ruleset, filled, filled_address, in_header
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Malformed, read_target, write_target
 from scalemesh.rules import Dialect, Place, Rule
@@ -30,6 +30,7 @@ DIALECTS: Final[Mapping[Dialect, Habits]] = {
     Dialect.CLOUDFLARE: cloudflare.HABITS,
 }
 ABSOLUTE: Final = ("http://", "https://")
+GUARD: Final = "Basic-Auth"  #: never as it was written: passwords stand there
 
 
 #: path -> the file that a former production deployment still answers there
@@ -83,9 +84,9 @@ class _Walk:
             covers = guard.covers(self._asked.path)
             place = guard.protection.place
             if covers and not may_enter(self._asked.header("authorization"), guard.protection.users):
-                self._note(place.text, place, "a name and a password are needed", matched=True)
+                self._note(GUARD, place, "a name and a password are needed", matched=True)
                 return Protected(because=str(place))
-            self._note(place.text, place, "the visitor may enter" if covers else "the path does not match")
+            self._note(GUARD, place, "the visitor may enter" if covers else NO_PATH)
         return None
 
     def _proper(self) -> Redirect | None:
@@ -123,6 +124,7 @@ class _Walk:
                 continue
             if not rule.forced and (file := self._find(self._path)) is not None:
                 self._note(rule.place.text, rule.place, "matches, but a file is there", matched=False)
+                self._note(f"look for a file at /{self._path}", None, file.because, matched=True)
                 return file
             self._note(rule.place.text, rule.place, why, matched=True)
             outcome = self._apply(rule, captures)
@@ -173,7 +175,7 @@ class _Walk:
         words = f"look for a file at /{self._path}"
         self._note(words, None, found.because if found else "there is none", matched=found is not None)
         if isinstance(found, Serve) and self._status not in (0, 200):
-            return Missing(page=found.entry, status=self._status, because=found.because)
+            return Missing(page=found.entry, path=found.path, status=self._status, because=found.because)
         return found
 
     def _find(self, path: str) -> Serve | Redirect | None:
@@ -204,8 +206,6 @@ class _Walk:
             self._try_all(self._ruleset.found)
         if isinstance(outcome, Protected):
             return outcome
-        if self._trace is not None:
-            self._trace.set_by.update({made.change.name.lower(): made.place for made in self._changes})
         return replace(outcome, changes=tuple(self._changes)) if self._changes else outcome
 
     def _with_query(self, url: str) -> str:

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.deployer import Deployer
+from scalemesh.services.explaining import Explainer
 from scalemesh.services.links import Links
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.projects import Projects
@@ -14,6 +15,7 @@ from scalemesh.services.releases import Releases
 from scalemesh.web.auth import Gate
 from scalemesh.web.ui.account_pages import AccountPages
 from scalemesh.web.ui.deployment_pages import DeploymentPages
+from scalemesh.web.ui.explain_pages import ExplainPages
 from scalemesh.web.ui.failures import PageFailures
 from scalemesh.web.ui.one_project_pages import OneProjectPages
 from scalemesh.web.ui.project_pages import ProjectPages
@@ -33,6 +35,7 @@ def add_pages(
     releases: Releases,
     logs: LogPipeline,
     links: Links,
+    explainer: Explainer,
     now: Callable[[], datetime],
 ) -> None:
     """Add the pages to *app*, and the middleware that draws failures; the gate's own middleware comes after it."""
@@ -48,6 +51,7 @@ def add_pages(
         AccountPages(renderer, accounts, gate),
         ProjectPages(renderer, projects, deployer, sites),
         OneProjectPages(renderer, projects, deployer, releases, sites),
+        ExplainPages(renderer, projects, explainer, sites),
         deployment_pages,
     ):
         app.add_routes(pages.table())
