@@ -26,7 +26,7 @@ SERVED: Final = {
         "scalemesh explain shop.example.com/api/orders --method POST --json",
     )
 )
-@click.argument("url", metavar="URL")
+@click.argument("address", metavar="URL")
 @click.option(
     "-H",
     "--header",
@@ -39,14 +39,14 @@ SERVED: Final = {
 @json_option
 @place_options
 @click.pass_context
-def explain(ctx: click.Context, /, *, url: str, lines: Sequence[str], method: str, as_json: bool) -> None:
+def explain(ctx: click.Context, /, *, address: str, lines: Sequence[str], method: str, as_json: bool) -> None:
     """Explain what a visit of URL is answered, and why.
 
     From host to deployment; each rule that is tried, with its file and line, and why it does or does not match; the
     file that is chosen; each header, and who set it; how long the answer is kept, and by whom. The daemon decides the
     visit as it does for visitors; nothing is changed, and no other origin is asked.
     """
-    body = {"url": url, "method": method.upper(), "headers": [_pair(line) for line in lines]}
+    body = {"url": address, "method": method.upper(), "headers": [_pair(line) for line in lines]}
     found = client(ctx).post("/api/v1/explain", body)
     if as_json:
         show_json(found)

@@ -7,6 +7,7 @@ from typing import Final
 _REASONS: Final[Mapping[str, str]] = {
     "accept-ranges": "parts of this file may be asked for",
     "allow": "what may be done here",
+    "content-length": "bytes of the body",
     "content-encoding": "what the visitor takes, and what is smallest of it",
     "content-range": "which part of the file this is",
     "content-security-policy": "our own page loads nothing from anywhere",
@@ -43,7 +44,7 @@ def caching_in_words(control: str) -> str:
         return "Nothing is said: browsers and caches decide for themselves."
     if "no-store" in found:
         return "Nobody keeps it."
-    who = "Browsers keep it, caches between do not" if "private" in found else "Browsers and caches may keep it"
+    who = "Only browsers keep it" if "private" in found else "Browsers and caches may keep it"
     shared = _seconds(found.get("s-maxage"))
     between = f"; caches between for {_span(shared)}" if shared and "private" not in found else ""
     age_s = _seconds(found.get("max-age"))

@@ -140,7 +140,7 @@ def split_url(url: str) -> tuple[str, str]:
     if not separator or re.search(r"[/?#]", scheme):
         scheme, rest = "http", url
     if scheme.lower() not in ("http", "https"):
-        raise InvalidError(f"{scheme[:40]!r} is no scheme of a site", fix="write http://… or https://…")
+        raise InvalidError(f"{scheme[:40]!r} is no scheme of a site", fix="let it begin with http:// or https://")
     rest = rest.partition("#")[0]
     found = re.search(r"[/?]", rest)
     authority, target = (rest[: found.start()], rest[found.start() :]) if found else (rest, "")

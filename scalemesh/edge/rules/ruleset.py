@@ -65,9 +65,13 @@ class Question:
     def __init__(self, condition: Condition) -> None:
         self._condition = condition
         self._pattern = Pattern(condition.values[0]) if condition.check == "re" else None
-        self.words = f"{condition.of} {condition.key}".strip() + (
-            "" if condition.check == "exists" else f" {condition.check} {' '.join(condition.values)}"
-        )
+        asks_for = [
+            condition.of,
+            condition.key,
+            "" if condition.check == "exists" else condition.check,
+            *condition.values,
+        ]
+        self.words = " ".join(filter(None, asks_for))
 
     def ask(self, asked: Asked) -> Captures | None:
         """What was captured, where the condition holds; else None."""
