@@ -101,9 +101,8 @@ class _Told:
         wheres = [f"{step['file']}:{step['line']}" if step["line"] else step["file"] for step in found["steps"]]
         width = max(map(len, wheres))
         for step, where in zip(found["steps"], wheres, strict=True):
-            text = f"{'+' if step['matched'] else '-'} {where:<{width}}  {step['what']}: {step['why']}".replace(
-                "  : ", "  "
-            )
+            what = f"{step['what']}: " if step["what"] else ""
+            text = f"{'+' if step['matched'] else '-'} {where:<{width}}  {what}{step['why']}"
             self._line(f"  {self._style(text, fg='green') if step['matched'] else self._style(text, dim=True)}")
         if found["steps_left_out"]:
             self._line(f"  and {found['steps_left_out']} more that did not match")

@@ -17,6 +17,8 @@ from scalemesh.rules import NEVER_SET
 from scalemesh.services.windows import Former
 from scalemesh.values import Entry, HostKind, Route
 
+#: What we vary by is a fact; and a body without a type would be given one by whatever sends it.
+NEVER_REMOVED: Final = frozenset({"vary", "content-type"})
 READ: Final = frozenset({"GET", "HEAD"})
 ALLOWED: Final = "GET, HEAD, OPTIONS"
 NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
@@ -121,7 +123,7 @@ def changed(before: Headers, changes: Changes, trace: Trace | None = None) -> He
         name, how = made.change.name, made.change.how
         if name.lower() == "vary":  # what we vary by is a fact: a rule may add to it
             how = "append" if made.value else how
-        is_ours = name.lower() in NEVER_SET or (name.lower(), how) == ("vary", "remove")
+        is_ours = name.lower() in NEVER_SET or (how == "remove" and name.lower() in NEVER_REMOVED)
         if trace is not None:
             trace.changed(made, "ignored" if is_ours else how)
         if is_ours:

@@ -152,7 +152,7 @@ def _header(name: str, value: str, trace: Trace, *, is_made: bool, rule: str) ->
         how = "added to what was there" if made[0].change.how == "append" else "set by a rule"
         return SentHeader(name=name, value=value, by=_places(made), why=how)
     if rule and name == "Location":
-        return SentHeader(name=name, value=value, by=rule, why="the rule's target")
+        return SentHeader(name=name, value=value, by=rule, why="where it leads")
     return SentHeader(name=name, value=value, by=OURS, why=reason_of(name, value, is_made=is_made))
 
 

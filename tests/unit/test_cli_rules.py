@@ -89,6 +89,21 @@ def test_every_kind_of_rule_is_told_with_what_it_matches_and_does() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ('{"source": "/old/:path*", "destination": "/new"}', "/old/:path*"),
+        ('{"src": "/x", "status": 404}', "/x"),
+        ('{"source": "/cut off…', '{"source": "/cut off…'),
+        ("/old /new 301", "/old /new 301"),
+        ("", "/old"),
+    ],
+)
+def test_of_a_rule_that_was_written_as_an_object_its_source_is_told(text: str, matches: str) -> None:
+    rule = Rule(place=Place(file="vercel.json", text=text), path="/old", to="/new", status=308)
+    assert next(listed(Rules(first=(rule,)))).matches == matches
+
+
 def test_no_password_of_a_protected_path_is_ever_told() -> None:
     told = json.dumps(write_rules(masked(HAND_MADE))) + "".join(map(repr, listed(HAND_MADE)))
     assert "ann" in told

@@ -150,6 +150,13 @@ def test_options_tells_what_is_allowed() -> None:
         assert (answer.status, header(answer, "Allow"), answer.body) == (204, "GET, HEAD, OPTIONS", b"")
 
 
+@pytest.mark.parametrize("name", ["Content-Type", "Vary", "content-type"])
+def test_no_rule_takes_away_the_type_of_a_body_or_what_it_varies_by(name: str) -> None:
+    before = (("Content-Type", "text/html"), ("Vary", "Accept-Encoding"))
+    change = Change(HeaderChange(name=name, how="remove"), "", Place(file="_headers", line=2))
+    assert changed(before, (change,)) == before
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "get"])
 def test_other_methods_are_not_allowed(method: str) -> None:
     answer = ask(APP, "/", method)

@@ -93,6 +93,25 @@ async def test_the_command_tells_it_in_lines_and_as_json(host: ControlHost, caps
     assert await call("explain", "site.localhost", "-H", "nonsense") == 2
 
 
+async def test_a_rule_of_a_deployed_file_is_told_with_its_line_as_it_was_before_the_deploy(
+    host: ControlHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`rules` before, `explain` after, and the visit's own answer say the same."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "index.html").write_bytes(b"<h1>home</h1>")
+    rules = '{\n  "redirects": [\n    {"source": "/old", "destination": "/", "permanent": false}\n  ]\n}\n'
+    (tmp_path / "web" / "vercel.json").write_text(rules)
+    assert await call("rules", "web", "--json") == 0
+    before = json.loads(capsys.readouterr().out)["listed"]
+    assert [(row["kind"], row["matches"], row["file"], row["line"]) for row in before] == [
+        ("redirect", "/old", "vercel.json", 3)
+    ]
+    assert await call("deploy", "web", "--prebuilt") == 0
+    told = await host.ask("POST", "/explain", {"url": "web.localhost/old"})
+    assert (told["status"], told["because"]) == (307, "vercel.json:3")
+    assert [(step["file"], step["line"], step["matched"]) for step in told["steps"]] == [("vercel.json", 3, True)]
+
+
 async def test_a_deployment_by_the_command_takes_the_dialect_that_is_named(
     host: ControlHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,8 @@
 """A rule in words, for people: of which kind it is, what it matches as its author wrote it, and what it does."""
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -94,7 +96,13 @@ def _protection(protection: Protection) -> Told:
 
 
 def _matches(rule: Rule) -> str:
-    return rule.place.text or rule.path or rule.pattern
+    """The source alone, where the rule was written as an object with more in it."""
+    text = rule.place.text
+    if text.startswith("{"):
+        with suppress(ValueError, RecursionError):  # it may have been cut
+            written = json.loads(text)
+            text = written.get("source") or written.get("src") or text
+    return str(text) or rule.path or rule.pattern
 
 
 def _change(change: HeaderChange) -> str:
