@@ -277,7 +277,16 @@ async def test_every_page_fits_a_phone_and_can_be_read(daemon: RunningDaemon, br
     await page.goto(f"/deployments/{deployment}")
     await expect(page.locator(".failure")).to_be_visible(timeout=50_000)
     at = f"/projects/{name}"
-    for path in ("/", "/new", at, f"{at}/environment", f"{at}/settings", f"/deployments/{deployment}", "/account"):
+    for path in (
+        "/",
+        "/new",
+        at,
+        f"{at}/environment",
+        f"{at}/explain?url=/",
+        f"{at}/settings",
+        f"/deployments/{deployment}",
+        "/account",
+    ):
         await page.goto(path)
         assert await sideways_px(page) == 0, path
         assert await page.evaluate(FAINT) == [], path
