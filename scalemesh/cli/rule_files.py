@@ -16,17 +16,15 @@ from typing import Any, Final
 
 import json5
 
+from builder.protocol import IN_SOURCE, MOST_FUNCTIONS
 from scalemesh.errors import InvalidError
-from scalemesh.services.rules.sources import CONFIG, IN_OUTPUT, Sources, check_size
+from scalemesh.services.rules.sources import CONFIG, FUNCTIONS, IN_OUTPUT, Sources, check_size
 
-IN_SOURCE: Final = ("vercel.json", "netlify.toml", "wrangler.toml", "wrangler.jsonc", "wrangler.json", CONFIG)
 OF_OUTPUT: Final = ("_redirects", "_headers")
 COPIED: Final = ("static", "public")  #: in this order: where a framework has both, it builds into the other
 BUILT: Final = ("dist", "build", "out")
 NO_SITE: Final = frozenset({".git", "node_modules"})
-FUNCTIONS: Final = ".vercel/output/functions"
 MAX_PATHS: Final = 200_000  #: as many as a deployment may have files
-MAX_FUNCTIONS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +42,9 @@ def find_rule_files(folder: Path) -> RuleFiles:
         RulesError: one is too long for any host.
         InvalidError: one cannot be read.
     """
-    paths = {name: name for name in IN_SOURCE if (folder / name).is_file()}
-    paths |= {name: name for name in _functions(folder)}
+    paths = {name: name for name in (*IN_SOURCE, CONFIG) if (folder / name).is_file()}
     files = {name: _read(folder, path) for name, path in paths.items()}
+    files |= dict.fromkeys(_functions(folder), b"")
     told = _told_outputs(files)
     for name in OF_OUTPUT:
         for place in ("", *COPIED, *told, *BUILT):
@@ -68,7 +66,7 @@ def _read(folder: Path, path: str) -> bytes:
 
 def _functions(folder: Path) -> list[str]:
     """The functions that a build made: they are named as not served."""
-    found = islice((folder / FUNCTIONS).rglob("*.func/.vc-config.json"), MAX_FUNCTIONS)
+    found = islice((folder / FUNCTIONS).rglob("*.func/.vc-config.json"), MOST_FUNCTIONS)
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 

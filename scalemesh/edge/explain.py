@@ -81,7 +81,7 @@ def _of_answer(shared: Explanation, answer: Answer, decided: Decided) -> Explana
     file = _file(decided)
     is_made = not slices and not file
     outcome = decided.trace.outcome
-    rule = answer.because if isinstance(outcome, Redirect) and _rule_of(answer, decided.trace) else ""
+    rule = _rule_of(answer, decided.trace) if isinstance(outcome, Redirect) else ""
     control = next((value for name, value in answer.headers if name.lower() == "cache-control"), "")
     return replace(
         shared,
@@ -136,9 +136,10 @@ def _shown(text: str) -> str:
     return _SECRET.sub(r"\1 ***", text)
 
 
-def _rule_of(answer: Answer, trace: Trace) -> bool:
-    """Whether a rule, and no habit of the dialect, is why."""
-    return any(step.matched and step.place is not None and str(step.place) == answer.because for step in trace.steps)
+def _rule_of(answer: Answer, trace: Trace) -> str:
+    """The place of the rule, or of the setting, that is why; empty where it is a habit of the dialect."""
+    places = [str(step.place) for step in trace.steps if step.matched and step.place is not None]
+    return next((at for at in reversed(places) if answer.because == at or answer.because.startswith(f"{at}: ")), "")
 
 
 def _headers(headers: Headers, trace: Trace, *, is_made: bool, rule: str) -> tuple[SentHeader, ...]:
@@ -173,11 +174,7 @@ def _withheld(trace: Trace) -> tuple[SentHeader, ...]:
 def _file(decided: Decided) -> str:
     """The path of the entry that was chosen; empty where it is none of the manifest's."""
     outcome = decided.trace.outcome
-    if isinstance(outcome, Serve) and outcome.path:
-        return outcome.path
-    entry = outcome.entry if isinstance(outcome, Serve) else outcome.page if isinstance(outcome, Missing) else None
-    entries = decided.trace.site.manifest.entries if decided.trace.site else {}
-    return next((path for path, each in entries.items() if each is entry), "")
+    return outcome.path if isinstance(outcome, Serve | Missing) else ""
 
 
 def _served_from(answer: Answer, slices: Sequence[Slice], small_bytes: int) -> str:

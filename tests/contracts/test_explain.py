@@ -97,8 +97,8 @@ def compare(got: Got, told: Explanation, method: str) -> None:
         assert told.sha256 in (None, hashlib.sha256(got.body).hexdigest())
         assert told.sha256 or got.status == 206
     assert told.because
-    if re.search(r":\d+$", told.because):
-        assert any(step.matched and f"{step.file}:{step.line}" == told.because for step in told.steps)
+    if named := re.match(r"((?:_redirects|_headers|vercel\.json):\d+)(: \w+)?$", told.because):
+        assert any(step.matched and f"{step.file}:{step.line}" == named[1] for step in told.steps)
 
 
 PLACES = st.builds(
@@ -150,6 +150,8 @@ def rule(draw: st.DrawFn) -> Rule:
         status=draw(st.sampled_from([0, 0, 200, 301, 302, 308, 404, 410])),
         headers=tuple(draw(st.lists(CHANGES, max_size=2))),
         goes_on=draw(st.booleans()),
+        tries=draw(st.booleans()),
+        stops=draw(st.booleans()),
         forced=draw(st.booleans()),
         keeps_credentials=draw(st.booleans()),
         request_headers=draw(st.sampled_from([(), (("X-Key", "s3cret"),)])),
@@ -175,7 +177,7 @@ def sites(draw: st.DrawFn) -> tuple[Rules, dict[str, bytes]]:
         found=draw(rules_of_a_turn()),
         failed=draw(rules_of_a_turn()),
         protections=(guard,) if draw(st.booleans()) else (),
-        places=(Place(file="vercel.json", line=1, text="cleanUrls true"),),
+        places=tuple(Place(file="vercel.json", line=1, text=text) for text in ("cleanUrls", "trailingSlash")),
     )
     return rules, files
 
@@ -215,7 +217,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(site=sites(), asked=st.lists(st.tuples(TARGETS_ASKED, METHODS, HEADERS, NAMES), min_size=1, max_size=5))
 def test_what_is_explained_is_what_a_visitor_gets(site: tuple[Rules, dict[str, bytes]], asked: list[Any]) -> None:
     async def ask_all() -> None:
@@ -383,3 +385,10 @@ async def test_of_thousands_of_rules_those_that_matter_are_told() -> None:
     told = await explained(Rules(first=(*many, placed(2501, path="/old", to="/new", status=301))), "/old")
     assert (len(told.steps), told.steps_left_out) == (2001, 500)
     assert told.steps[-1].matched
+
+
+async def test_a_setting_that_redirects_is_named_as_who_set_the_location() -> None:
+    place = Place(file="vercel.json", line=3, text="cleanUrls")
+    told = await explained(Rules(dialect=Dialect.VERCEL, clean_urls=True, places=(place,)), "/a.html")
+    assert (told.status, told.because) == (308, "vercel.json:3: cleanUrls")
+    assert next(header.by for header in told.headers if header.name == "Location") == "vercel.json:3"

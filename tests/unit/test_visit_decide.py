@@ -1,6 +1,5 @@
 """What a visit is answered, decided without a connection: rules, statuses and headers."""
 
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from scalemesh.edge.decide import changed, decide
 from scalemesh.edge.rules.outcome import Change
 from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.edge.site import Site
-from scalemesh.rules import HeaderChange, Place, Rule, Rules
+from scalemesh.rules import HeaderChange, Place
 from scalemesh.services.encodings import Encodings
 from scalemesh.services.manifests import make_manifest
 from scalemesh.values import Blob, DeploymentId, Digest, HostKind, Manifest, ProjectId, Route, State
@@ -389,18 +388,3 @@ def test_a_rule_may_add_to_what_an_answer_varies_by_and_take_nothing_from_it(
     answer = replace(ask_packed("/big"), headers=changed(ask_packed("/big").headers, (change,)))
     found = [value for name, value in answer.headers if name.lower() == "vary"]
     assert found == [vary or "Accept-Encoding"]
-
-
-def test_rules_whose_patterns_take_too_long_together_end_the_visit_instead_of_being_passed_over() -> None:
-    """Passed over, the one behind them could have been what keeps strangers out."""
-    slow = [
-        Rule(place=Place(file="vercel.json", line=number), pattern=rf"/(?=a)(?:a|b|ab)*[cd{number}]", status=410)
-        for number in range(500)
-    ]
-    manifest = replace(site("index.html"), rules=Rules(first=tuple(slow)))
-    began = time.perf_counter()
-    answer = ask(manifest, "/" + "ab" * 2000)
-    assert time.perf_counter() - began < 2
-    assert (answer.status, answer.because) == (503, "the patterns of the rules take too long")
-    assert not answer.by_target
-    assert ask(manifest, "/").status == 200

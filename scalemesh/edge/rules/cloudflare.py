@@ -41,7 +41,9 @@ def lacking(asked: Asked, manifest: Manifest, _rules: Rules) -> Serve | Missing:
     if page is None and application is not None and may_be_a_view(path, asked):
         because = "cloudflare: no 404.html, so a single-page application, index.html"
         return Serve(entry=application, path="index.html", because=because)
-    return Missing(page=page, because=f"cloudflare: no such file{f'; {name}' if page else ''}")
+    return Missing(
+        page=page, path=name if page else "", because=f"cloudflare: no such file{f'; {name}' if page else ''}"
+    )
 
 
 def _find_directory(path: str, query: str, manifest: Manifest) -> Serve | Redirect | None:

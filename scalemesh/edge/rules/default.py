@@ -42,7 +42,7 @@ def lacking(asked: Asked, manifest: Manifest, rules: Rules) -> Serve | Missing:
         return Serve(entry=entry, path=rules.fallback, because=because)
     name, page = nearest_404(path, manifest)
     because = f"default: no such file; {name}" if page else "default: no such file, and no 404.html"
-    return Missing(page=page, because=because)
+    return Missing(page=page, path=name if page else "", because=because)
 
 
 def may_be_a_view(path: str, asked: Asked) -> bool:

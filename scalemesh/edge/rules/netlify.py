@@ -42,8 +42,10 @@ def find_any(path: str, _query: str, manifest: Manifest, _rules: Rules) -> Serve
 
 def lacking(_asked: Asked, manifest: Manifest, _rules: Rules) -> Missing:
     """The page of the site's own at its top."""
-    page = manifest.entries.get("404.html")
-    return Missing(page=page, because=f"netlify: no such file{'; 404.html' if page else ', and no 404.html'}")
+    page, name = manifest.entries.get("404.html"), "404.html"
+    if page is None:
+        return Missing(page=None, because="netlify: no such file, and no 404.html")
+    return Missing(page=page, path=name, because=f"netlify: no such file; {name}")
 
 
 def _once_slashed(path: str, query: str, manifest: Manifest, rules: Rules) -> Redirect | None:

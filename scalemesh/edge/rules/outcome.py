@@ -60,6 +60,7 @@ class Missing:
     """Answer 404 (or another status without content) with the site's own page, or with ours where it brought none."""
 
     page: Entry | None
+    path: str = ""  #: of the page, where it is a file of the site
     because: str
     status: int = 404
     changes: Changes = ()

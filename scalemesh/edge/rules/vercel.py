@@ -53,7 +53,7 @@ def lacking(_asked: Asked, manifest: Manifest, _rules: Rules) -> Missing:
     for name in ("404.html", "404"):
         page = manifest.entries.get(name)
         if page is not None and page.content_type.startswith("text/html"):
-            return Missing(page=page, because=f"vercel: no such file; {name}")
+            return Missing(page=page, path=name, because=f"vercel: no such file; {name}")
     return Missing(page=None, because="vercel: no such file, and no 404.html")
 
 

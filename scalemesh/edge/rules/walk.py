@@ -200,7 +200,7 @@ class _Walk:
         words = f"look for a file at /{self._path}"
         self._note(words, None, found.because if found else "there is none", matched=found is not None)
         if isinstance(found, Serve) and self._status not in (0, 200):
-            return Missing(page=found.entry, status=self._status, because=found.because)
+            return Missing(page=found.entry, path=found.path, status=self._status, because=found.because)
         return found
 
     def _find(self, path: str) -> Serve | Redirect | None:
