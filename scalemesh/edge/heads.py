@@ -6,9 +6,10 @@ take differently (folded lines, bare line feeds, bodies of unsure length) is lef
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from scalemesh.edge.rules.asked import visit_headers
 from scalemesh.services.hosts import normal_host
 
 MAX_HEAD: Final = 8000  #: bytes; longer ones go to aiohttp, which has limits of its own
@@ -49,6 +50,7 @@ class Head:
     """What the fields of one request say, as far as we need to know."""
 
     __slots__ = (
+        "_named",
         "accept_encoding",
         "body_bytes",
         "closes",
@@ -68,8 +70,15 @@ class Head:
         self.closes = named.get(b"connection", b"").lower() == b"close"
         self.body_bytes = int(named.get(b"content-length", b"0"))
         self.is_plain = not self.body_bytes and not any(name in named for name in _ASKING)
-        #: What a browser sends for a page that it has not seen: nothing but the target decides the answer.
-        self.is_plainest = self.is_plain and self.if_none_match is None and not self.closes
+        #: What a browser sends for most: nothing but the target, and the copy at hand, decide the answer.
+        self.is_plainest = self.is_plain and not self.closes
+        self._named: Mapping[str, str] | None = None
+
+    def named(self) -> Mapping[str, str]:
+        """All fields by name, as ``visit_headers`` joins them."""
+        if self._named is None:
+            self._named = visit_headers(self.pairs())
+        return self._named
 
     def lines(self, name: str, default: list[str]) -> list[str]:
         """The lines of a field, as a multidict's ``getall`` gives them."""

@@ -15,7 +15,7 @@ from typing import Final, cast
 from scalemesh.edge.front import Front
 from scalemesh.edge.heads import LINE, Head, may_become_plain
 from scalemesh.edge.inner import Inner
-from scalemesh.edge.quick import FilePart, Ready
+from scalemesh.edge.quick import FilePart, Form, Ready
 from scalemesh.edge.sending import FileSender
 
 log = logging.getLogger(__name__)
@@ -102,12 +102,7 @@ class Connection(asyncio.Protocol):
             head = self._heads.get(data[end:])
             if head is not None and head.is_plainest and data.endswith(_VERSION, 0, end):
                 form = front.quick.form(head, data[4 : end - 9])
-                if form is not None and self._transport is not None:
-                    front.count(form.status, form.body_bytes)
-                    if form.body_bytes > JOINED:
-                        self._transport.writelines((form.head, front.fresh(), form.body))
-                    else:
-                        self._transport.write(b"".join((form.head, front.fresh(), form.body)))
+                if form is not None and self._send_form(form, head.if_none_match):
                     return
         self._take(data)
 
@@ -175,18 +170,32 @@ class Connection(asyncio.Protocol):
         front = self._front
         if not front.is_site(head.host):
             return False
-        if method == "GET" and head.is_plain and (form := front.quick.form(head, target)) is not None:
-            if head.if_none_match is None:
-                self._send(head, Ready(form.status, form.head, form.body))
-                return True
-            if form.etag and head.if_none_match == form.etag and form.not_modified:
-                self._send(head, Ready(304, form.not_modified))
-                return True
+        form = front.quick.form(head, target) if method == "GET" and head.is_plainest else None
+        if form is not None and self._send_form(form, head.if_none_match):
+            return True
         ready = front.quick.answer(method, head, target)
         if ready is None or (isinstance(ready.body, FilePart) and not self._can_send_files()):
             return False
         self._send(head, ready)
         return True
+
+    def _send_form(self, form: Form, if_none_match: bytes | None) -> bool:
+        """Send what was prebuilt, to a connection that stays; False where that is not the answer."""
+        transport, front = self._transport, self._front
+        if transport is None:
+            return False
+        if if_none_match is None:
+            front.count(form.status, form.body_bytes)
+            if form.body_bytes > JOINED:
+                transport.writelines((form.head, front.fresh(), form.body))
+            else:
+                transport.write(b"".join((form.head, front.fresh(), form.body)))
+            return True
+        if if_none_match == form.etag and form.not_modified:
+            front.count(304, 0)
+            transport.write(form.not_modified + front.fresh())
+            return True
+        return False
 
     def _send(self, head: Head, ready: Ready) -> None:
         transport, front = cast("asyncio.Transport", self._transport), self._front

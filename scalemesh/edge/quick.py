@@ -6,7 +6,7 @@ goes the long way, ``visit``, which decides by the same function.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -55,10 +55,9 @@ class Form:
 
     __slots__ = ("body", "body_bytes", "etag", "head", "not_modified", "route", "status")
 
-    def __init__(self, route: Route, ready: Ready, etag: bytes, not_modified: bytes) -> None:
-        self.route, self.status, self.head, self.etag, self.not_modified = (
-            route, ready.status, ready.head, etag, not_modified,
-        )  # fmt: skip
+    def __init__(self, route: Route, ready: Ready, etag: bytes) -> None:
+        self.route, self.status, self.head, self.etag = route, ready.status, ready.head, etag
+        self.not_modified = b""  #: the head of the 304, once somebody asked for it
         self.body = ready.body if isinstance(ready.body, bytes) else b""
         self.body_bytes = len(self.body)
 
@@ -140,14 +139,14 @@ class Quick:
 
     def answer(self, method: str, head: Head, target: bytes) -> Ready | None:
         """Decide now; None where something would have to be waited for."""
-        visit = make_visit(method, target.decode(), head.host, head.pairs())
+        visit = make_visit(method, target.decode(), head.host, head.named())
         route = self._routes.find(head.host) if head.host else None
         answer = self._decided(visit, route)
         if answer is None:
             return None
         ready = self._ready(answer, method)
         if ready is not None and route is not None and method == "GET" and head.is_plain and answer.by_target:
-            self._keep((head.host, head.accept_encoding, target), route, visit, answer, ready)
+            self._keep((head.host, head.accept_encoding, target), route, head, answer, ready)
         return ready
 
     def _decided(self, visit: Visit, route: Route | None) -> Answer | None:
@@ -181,12 +180,12 @@ class Quick:
             return None
         return data if len(data) == body.stop - body.start else data[body.start : body.stop]
 
-    def _keep(self, key: Key, route: Route, visit: Visit, answer: Answer, ready: Ready) -> None:
-        etag = next((value for name, value in answer.headers if name == "ETag"), "")
-        if not isinstance(ready.body, bytes) or visit.if_none_match is not None or not self._forms.is_wanted(key):
-            return
-        not_modified = b""
-        if etag:
-            again = self._decided(replace(visit, if_none_match=etag), route)
-            not_modified = status_and_headers(again) if again is not None and again.status == 304 else b""
-        self._forms.keep(key, Form(route, ready, etag.encode(), not_modified))
+    def _keep(self, key: Key, route: Route, head: Head, answer: Answer, ready: Ready) -> None:
+        """Remember what was asked for before; of a 304 its few lines, beside the answer that it stands for."""
+        if head.if_none_match is not None:
+            form = self._forms.get(key)
+            if ready.status == 304 and form is not None and form.route is route and form.etag == head.if_none_match:
+                form.not_modified = ready.head
+        elif isinstance(ready.body, bytes) and self._forms.is_wanted(key):
+            etag = next((value for name, value in answer.headers if name == "ETag"), "")
+            self._forms.keep(key, Form(route, ready, etag.encode()))

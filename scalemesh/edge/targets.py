@@ -7,6 +7,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 MAX_TARGET: Final = 4096  #: characters of path and query; the longest path of a manifest fits, fully encoded
 
+_PLAIN: Final = re.compile(r"/[A-Za-z0-9/._~-]*")
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _PATH_SAFE: Final = "/~!$&'()*+,;=:@"
@@ -46,6 +47,8 @@ def read_target(raw: str) -> Target:
     """
     if len(raw) > MAX_TARGET:
         raise TooLong("the address is too long")
+    if _PLAIN.fullmatch(raw) and "/." not in raw:  # most are, and need no second look
+        return Target(raw[1:], "")
     path, _, query = raw.partition("?")
     if not path.startswith("/") or "#" in raw or _CONTROL.search(raw) or _BAD_PERCENT.search(path):
         raise Malformed("the address is badly written")

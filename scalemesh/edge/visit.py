@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
@@ -88,7 +88,7 @@ class Visits:
     async def explain(self, inquiry: Inquiry) -> Explanation:
         """Decide the visit as ``answer`` does, and tell how it came about. No byte is sent, no other origin asked."""
         host = normal_host(inquiry.host) or ""
-        visit = make_visit(inquiry.method, inquiry.target, host, inquiry.headers)
+        visit = make_visit(inquiry.method, inquiry.target, host, visit_headers(inquiry.headers))
         route = self._routes.find(host) if host else None
         trace = Trace()
         try:
@@ -155,7 +155,7 @@ def read_request(request: web.BaseRequest, callers: Callers) -> Visit:
     """What *request* asks for."""
     target, _ = origin_form(request.raw_path)
     host = normal_host(caller_of(request, callers).host) or ""
-    return make_visit(request.method, target, host, list(request.headers.items()))
+    return make_visit(request.method, target, host, visit_headers(request.headers.items()))
 
 
 def caller_of(request: web.BaseRequest, callers: Callers) -> Caller:
@@ -167,9 +167,8 @@ def caller_of(request: web.BaseRequest, callers: Callers) -> Caller:
     return callers.of(request.remote or "", lines, scheme=request.scheme, host=host)
 
 
-def make_visit(method: str, target: str, host: str, pairs: Sequence[tuple[str, str]]) -> Visit:
-    """A visit from the fields of its request, in their order."""
-    headers = visit_headers(pairs)
+def make_visit(method: str, target: str, host: str, headers: Mapping[str, str]) -> Visit:
+    """A visit; *headers* are the fields of its request, as ``visit_headers`` makes them."""
     return Visit(
         method=method,
         target=target,

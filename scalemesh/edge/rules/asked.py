@@ -1,6 +1,6 @@
 """What rules may ask of a visit. It is remembered whether they asked for more than its target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -70,7 +70,7 @@ def fields_of(query: str) -> list[tuple[str, str]]:
         return []
 
 
-def visit_headers(pairs: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+def visit_headers(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     """Names in lower case; what stands there twice is joined as HTTP allows it."""
     joined: dict[str, str] = {}
     for name, value in pairs:

@@ -194,6 +194,10 @@ class Phase(Sequence[Ready]):
     def __len__(self) -> int:
         return len(self._readies)
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._readies
+
     def reachable(self, path: str, first: int = 0) -> Sequence[int]:
         """The numbers, from *first* on, of the rules that *path* may match, in their order; no other one matches it."""
         numbers = self._reach.of(path)

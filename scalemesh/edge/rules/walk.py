@@ -141,6 +141,8 @@ class _Walk:
 
     def _in_turn(self, phase: Phase, *, follows: bool) -> Iterator[Ready]:
         """The rules that may match, in their order; all of them where each is to be noted."""
+        if phase.is_empty:
+            return
         if self._trace is not None:
             yield from phase
             return
