@@ -26,7 +26,6 @@ MAX_WAITING: Final = 256 * 1024  #: bytes behind a request that is being answere
 MAX_PARTIAL: Final = 8192  #: bytes of a head that is not whole yet; then it is aiohttp's to wait for the rest
 END: Final = b"\r\n\r\n"
 _GET, _VERSION = b"GET /", b" HTTP/1.1"
-BY_US: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CLOSE: Final = b"Connection: close\r\n\r\n"
 
 
@@ -147,10 +146,10 @@ class Connection(asyncio.Protocol):
             return self._hand_over_for_good(data)
         if self._front.give_away is not None and not self._front.is_site(head.host):
             return self._give_away(data)
-        method, target = line[1].decode(), line[2]
-        if method in BY_US and not head.body_bytes and self._answer(method, head, target):
+        method, target, stop = line[1].decode(), line[2], stop + head.body_bytes
+        if stop <= len(data) and self._answer(method, head, target):
             return data[stop:]
-        return self._hand_over(data, stop + head.body_bytes)
+        return self._hand_over(data, stop)
 
     def _head(self, data: bytes) -> Head | None:
         head = self._heads.get(data)
