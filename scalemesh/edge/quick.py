@@ -23,7 +23,7 @@ from scalemesh.services.routing import RouteTable
 from scalemesh.values import Digest, Route
 
 ASKED_ONCE: Final = 8192  #: targets that were asked for once: only what is asked for again is worth its memory
-_EACH: Final = 1200  #: bytes that a prebuilt answer weighs besides its body, about
+_EACH: Final = 700  #: what a prebuilt answer weighs besides its bytes, about
 
 Key = tuple[str, bytes, bytes]  #: host, Accept-Encoding, target
 
@@ -53,13 +53,14 @@ class Ready:
 class Form:
     """A prebuilt answer in one encoding; good as long as its route stands."""
 
-    __slots__ = ("body", "body_bytes", "etag", "head", "not_modified", "route", "status")
+    __slots__ = ("body", "body_bytes", "etag", "head", "not_modified", "route", "status", "used_at")
 
     def __init__(self, route: Route, ready: Ready, etag: bytes) -> None:
         self.route, self.status, self.head, self.etag = route, ready.status, ready.head, etag
         self.not_modified = b""  #: the head of the 304, once somebody asked for it
         self.body = ready.body if isinstance(ready.body, bytes) else b""
         self.body_bytes = len(self.body)
+        self.used_at = 0  #: the turn of the clock in which it was last asked for
 
 
 class Forms:
@@ -68,29 +69,34 @@ class Forms:
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity, self.weight_bytes = capacity_bytes, 0
         self._kept: OrderedDict[Key, Form] = OrderedDict()
-        self._asked: dict[Key, None] = {}
+        self._asked: set[int] = set()  # hashes: the keys are strangers' words, of any length
         self.get, self.used = self._kept.get, self._kept.move_to_end
 
     def is_wanted(self, key: Key) -> bool:
         """Whether *key* was asked for before; remembered now."""
-        if key in self._asked:
+        asked = hash(key)
+        if asked in self._asked:
             return True
         if len(self._asked) >= ASKED_ONCE:
             self._asked.clear()
-        self._asked[key] = None
+        self._asked.add(asked)
         return False
 
     def keep(self, key: Key, form: Form) -> None:
         self.drop(key)
         self._kept[key] = form
-        self.weight_bytes += len(form.body) + _EACH
+        self.weight_bytes += _weight(key, form)
         while self.weight_bytes > self._capacity:
-            _, oldest = self._kept.popitem(last=False)
-            self.weight_bytes -= len(oldest.body) + _EACH
+            self.weight_bytes -= _weight(*self._kept.popitem(last=False))
 
     def drop(self, key: Key) -> None:
         if (old := self._kept.pop(key, None)) is not None:
-            self.weight_bytes -= len(old.body) + _EACH
+            self.weight_bytes -= _weight(key, old)
+
+
+def _weight(key: Key, form: Form) -> int:
+    """Its 304, which may come later, has fewer headers than it has."""
+    return sum(map(len, key)) + 2 * len(form.head) + len(form.body) + _EACH
 
 
 class Tally:
@@ -124,17 +130,21 @@ class Quick:
         """*file_of* tells where the store keeps a blob on this machine; None: it does not."""
         self._routes, self._sites, self._blobs, self._file_of, self._now = routes, sites, blobs, file_of, now
         self._forms = Forms(capacity_bytes)
+        self._form_of, self._route_of = self._forms.get, routes.find
+        self.turn = 1  #: of the clock
 
     def form(self, head: Head, target: bytes) -> Form | None:
         """What was prebuilt for a plain GET of *target*, if it still is the answer."""
         key = (head.host, head.accept_encoding, target)
-        form = self._forms.get(key)
+        form = self._form_of(key)
         if form is None:
             return None
-        if self._routes.find(head.host) is not form.route:
+        if self._route_of(head.host) is not form.route:
             self._forms.drop(key)
             return None
-        self._forms.used(key)
+        if form.used_at != self.turn:  # once in a turn is often enough to tell what is in use
+            form.used_at = self.turn
+            self._forms.used(key)
         return form
 
     def answer(self, method: str, head: Head, target: bytes) -> Ready | None:
