@@ -87,9 +87,9 @@ class Shared(Generic[K, V]):
         return value
 
     def keep(self, key: K, value: V) -> None:
-        """Remember *value*, which was not there."""
+        """Remember *value*. What is there already stays: it may have come another way while this was fetched."""
         weight = self._weigh(value) + _EACH
-        if weight > self._capacity:
+        if weight > self._capacity or key in self._kept:
             return
         self._kept[key] = value
         self.weight_bytes += weight
@@ -128,8 +128,7 @@ class BlobCache:
 
     def keep(self, sha256: Digest, data: bytes) -> None:
         """Remember *data*, which the caller read by another way. A repeat changes nothing."""
-        if self._shared.peek(sha256) is None:
-            self._shared.keep(sha256, data)
+        self._shared.keep(sha256, data)
 
     async def _fetch(self, sha256: Digest) -> bytes:
         return await read_all(self._store, sha256, self.small_bytes, self._timeout_s)

@@ -67,6 +67,20 @@ async def test_what_is_heavier_than_all_room_is_given_and_not_kept() -> None:
     assert (cache.peek("a"), cache.weight_bytes) == (None, 0)
 
 
+async def test_what_came_another_way_while_it_was_fetched_is_weighed_once() -> None:
+    gate = Gate()
+    cache = shared(gate.fetch, 2)
+    waiting = asyncio.create_task(cache.get("a"))
+    await until(lambda: gate.asked == ["a"])
+    cache.keep("a", b"a" * 100)
+    gate.open.set()
+    assert await waiting == b"a" * 100
+    assert cache.weight_bytes == 100 + _EACH
+    for key in ("b", "c", "d"):
+        await cache.get(key)
+    assert [cache.peek(key) is not None for key in ("b", "c", "d")] == [False, True, True]
+
+
 async def test_a_failure_is_shared_and_not_remembered() -> None:
     gate = Gate(UnreachableError("away"))
     cache = shared(gate.fetch, 2)
