@@ -23,7 +23,7 @@ from scalemesh.services.routing import RouteTable
 from scalemesh.values import Digest, Route
 
 ASKED_ONCE: Final = 8192  #: targets that were asked for once: only what is asked for again is worth its memory
-_EACH: Final = 1200  #: bytes that a prebuilt answer weighs besides its body, about
+_EACH: Final = 700  #: what a prebuilt answer weighs besides its bytes, about
 
 Key = tuple[str, bytes, bytes]  #: host, Accept-Encoding, target
 
@@ -68,29 +68,33 @@ class Forms:
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity, self.weight_bytes = capacity_bytes, 0
         self._kept: OrderedDict[Key, Form] = OrderedDict()
-        self._asked: dict[Key, None] = {}
+        self._asked: set[int] = set()  # hashes: the keys are strangers' words, of any length
         self.get, self.used = self._kept.get, self._kept.move_to_end
 
     def is_wanted(self, key: Key) -> bool:
         """Whether *key* was asked for before; remembered now."""
-        if key in self._asked:
+        asked = hash(key)
+        if asked in self._asked:
             return True
         if len(self._asked) >= ASKED_ONCE:
             self._asked.clear()
-        self._asked[key] = None
+        self._asked.add(asked)
         return False
 
     def keep(self, key: Key, form: Form) -> None:
         self.drop(key)
         self._kept[key] = form
-        self.weight_bytes += len(form.body) + _EACH
+        self.weight_bytes += _weight(key, form)
         while self.weight_bytes > self._capacity:
-            _, oldest = self._kept.popitem(last=False)
-            self.weight_bytes -= len(oldest.body) + _EACH
+            self.weight_bytes -= _weight(*self._kept.popitem(last=False))
 
     def drop(self, key: Key) -> None:
         if (old := self._kept.pop(key, None)) is not None:
-            self.weight_bytes -= len(old.body) + _EACH
+            self.weight_bytes -= _weight(key, old)
+
+
+def _weight(key: Key, form: Form) -> int:
+    return sum(map(len, key)) + len(form.head) + len(form.not_modified) + len(form.body) + _EACH
 
 
 class Tally:
