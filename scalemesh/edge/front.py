@@ -33,7 +33,12 @@ class Patience:
     head_s: float  #: from the first byte of a request's head to its last
     stall_s: float  #: while the visitor takes no bytes
     connections: int
-    connections_per_address: int  #: of this machine itself and of trusted proxies any number
+    connections_per_address: int  #: of this machine itself and of trusted proxies any number; of IPv6 of a /64
+
+    @property
+    def shortest_s(self) -> float:
+        """The shortest of these times."""
+        return min(self.idle_s, self.head_s, self.stall_s)
 
 
 class Clock:
@@ -96,9 +101,12 @@ class Front:
         """The memory of heads for connections from *peer*: what a trusted proxy says of hosts is believed."""
         if not self._callers.trusts(peer):
             return self._heads
-        if len(self._heads_of_proxies) >= MOST_PROXIES:
-            self._heads_of_proxies.clear()
-        return self._heads_of_proxies.setdefault(peer, Heads(partial(self._read_of_proxy, peer)))
+        heads = self._heads_of_proxies.get(peer)
+        if heads is None:
+            if len(self._heads_of_proxies) >= MOST_PROXIES:
+                self._heads_of_proxies.clear()
+            heads = self._heads_of_proxies[peer] = Heads(partial(self._read_of_proxy, peer))
+        return heads
 
     def is_site(self, host: str) -> bool:
         return host != self._control
@@ -120,20 +128,21 @@ class Front:
     def admit(self, connection: Closable, peer: str) -> bool:
         """Count one more; False if there are too many, in all or of its address."""
         self._open.add(connection)
-        if not self._is_counted(peer):
-            return len(self._open) <= self.patience.connections
-        self._by_address[peer] += 1
-        few = self._by_address[peer] <= self.patience.connections_per_address
+        network = self._counted(peer)
+        if network:
+            self._by_address[network] += 1
+        few = self._by_address[network] <= self.patience.connections_per_address
         return few and len(self._open) <= self.patience.connections
 
     def release(self, connection: Closable, peer: str) -> None:
         self._open.discard(connection)
         if self._last_left is not None and not self._open and not self._last_left.done():
             self._last_left.set_result(None)
-        if self._is_counted(peer):
-            self._by_address[peer] -= 1
-            if self._by_address[peer] <= 0:
-                del self._by_address[peer]
+        network = self._counted(peer)
+        if network:
+            self._by_address[network] -= 1
+            if self._by_address[network] <= 0:
+                del self._by_address[network]
 
     async def close(self, timeout_s: float) -> None:
         """Close connections as they come to rest; after *timeout_s* all of them."""
@@ -147,8 +156,12 @@ class Front:
         self.clock.stop()
         self._tally.drain(self._visited)
 
-    def _is_counted(self, peer: str) -> bool:
-        return bool(peer) and not self._callers.trusts(peer) and not ip_address(peer).is_loopback
+    def _counted(self, peer: str) -> str:
+        """Whose connections count together with those of *peer*; empty where any number may be."""
+        if not peer or self._callers.trusts(peer):
+            return ""
+        caller = self._callers.of(peer, lambda _name, none: none, scheme="", host="")
+        return "" if not caller.address or ip_address(caller.address).is_loopback else caller.network
 
     def _read_of_proxy(self, peer: str, data: bytes) -> Head | None:
         head = read_head(data)
