@@ -99,6 +99,8 @@ class Daemon:
             async with edge as front, AsyncExitStack() as beside:
                 if self._workers is not None:
                     await beside.enter_async_context(_serving(self._workers, Adopting(front)))
+                # First at the end: who follows a log is under way for ever.
+                beside.push_async_callback(self._control.shutdown)
                 yield
 
 

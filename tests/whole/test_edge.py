@@ -1,0 +1,32 @@
+"""The daemon's one port: websockets pass, and nobody holds up the end."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import aiohttp
+
+from tests.whole.daemon import running_daemon
+
+
+async def test_a_websocket_passes_the_one_port_and_is_told_when_the_daemon_stops(tmp_path: Path) -> None:
+    """Who reads a log live is no reason to wait until open requests may take no longer."""
+    async with running_daemon(tmp_path) as daemon:
+        await daemon.call("POST", "/projects", {"name": "shop"})
+        begun = await daemon.call("POST", "/projects/shop/deployments", {"upload": "prebuilt"})
+        token = (await daemon.call("POST", "/tokens", {"name": "test"}))["secret"]
+        headers = {"Authorization": f"Bearer {token}", "Host": "localhost"}
+        async with (
+            asyncio.timeout(30),
+            aiohttp.ClientSession(f"http://127.0.0.1:{daemon.port}", headers=headers) as session,
+            session.ws_connect(f"/api/v1/deployments/{begun['id']}/live") as socket,
+        ):
+            assert (await session.get("/", headers={"Host": "nobody.localhost"})).status == 404
+            began = time.monotonic()
+            stopping = asyncio.ensure_future(daemon.stop())
+            while not socket.closed:
+                await socket.receive()
+            assert socket.close_code == 1001
+            await stopping
+            assert time.monotonic() - began < 4
+        await daemon.start()
