@@ -31,8 +31,8 @@ CLOSE: Final = b"Connection: close\r\n\r\n"
 
 class Connection(asyncio.Protocol):
     __slots__ = (
-        "_begun", "_busy", "_for_good", "_front", "_heads", "_inner", "_is_full", "_last", "_peer", "_rest_bytes",
-        "_sender", "_stalled", "_timer", "_transport", "_waiting",
+        "_begun", "_busy", "_ends", "_for_good", "_front", "_heads", "_inner", "_is_full", "_last", "_peer",
+        "_rest_bytes", "_sender", "_stalled", "_timer", "_transport", "_unsent", "_waiting",
     )  # fmt: skip
 
     def __init__(self, front: Front, first: bytes = b"") -> None:
@@ -43,11 +43,13 @@ class Connection(asyncio.Protocol):
         self._sender: FileSender | None = None
         self._waiting = first  #: received, not looked at yet
         self._is_full = False  #: so much waits that the socket is not read
-        self._begun = 0.0  #: when the head began that is not whole yet; 0: there is none
+        self._begun = 0.0  #: since when a head is not whole, or one is aiohttp's to wait for; 0: there is none
         self._busy = False  #: an answer is under way that is not ours to finish at once
         self._for_good = False  #: the connection belongs to aiohttp
         self._rest_bytes = 0  #: of the body that aiohttp reads, still to come
-        self._stalled = False  #: the visitor takes nothing more for now
+        self._ends = False  #: what is under way is the last
+        self._stalled = 0.0  #: since when the visitor takes nothing; 0: all that is written is taken
+        self._unsent = 0  #: bytes that had not been taken then
         self._last = front.clock.now  #: when something was last sent or received
         self._peer = ""
         self._heads = front.heads_for("")
@@ -63,7 +65,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._heads = self._front.heads_for(self._peer)
-        self._look_in(self._front.patience.idle_s)
+        self._look()
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -77,13 +79,19 @@ class Connection(asyncio.Protocol):
             self._inner = None
         self._transport = None
 
+    def eof_received(self) -> bool:
+        """The visitor sends no more, and may still read. What is ours to send is sent, as other servers do."""
+        self._ends = True
+        return self._sender is not None or bool(self._stalled and self._waiting)
+
     def pause_writing(self) -> None:
-        self._stalled = True
+        self._stalled = self._front.clock.now
+        self._unsent = cast("asyncio.Transport", self._transport).get_write_buffer_size()
         if self._inner is not None:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        self._stalled = False
+        self._stalled = 0.0
         self._last = self._front.clock.now
         if self._inner is not None:
             self._inner.resume_writing()
@@ -124,6 +132,8 @@ class Connection(asyncio.Protocol):
                 self._is_full = False
                 self._transport.resume_reading()
             self._take(data)
+        if self._ends and not self._busy and not self._waiting and self._transport is not None:
+            self._transport.close()
 
     def _take(self, data: bytes) -> None:
         """Answer the requests in *data*, until one has to be waited for."""
@@ -159,9 +169,7 @@ class Connection(asyncio.Protocol):
         if len(data) > MAX_PARTIAL or not may_become_plain(data):
             return self._hand_over_for_good(data)
         self._waiting = data
-        if not self._begun:
-            self._begun = self._front.clock.now
-            self._look_in(self._front.patience.head_s)
+        self._begun = self._begun or self._front.clock.now
         return b""
 
     def _answer(self, method: str, head: Head, target: bytes) -> bool:
@@ -173,9 +181,11 @@ class Connection(asyncio.Protocol):
         if form is not None and self._send_form(form, head.if_none_match):
             return True
         ready = front.quick.answer(method, head, target)
-        if ready is None or (isinstance(ready.body, FilePart) and not self._can_send_files()):
+        if ready is None:
             return False
-        self._send(head, ready)
+        if isinstance(ready.body, FilePart):
+            return self._send_file(head, ready, ready.body)
+        self._send(head, ready, ready.body)
         return True
 
     def _send_form(self, form: Form, if_none_match: bytes | None) -> bool:
@@ -196,24 +206,32 @@ class Connection(asyncio.Protocol):
             return True
         return False
 
-    def _send(self, head: Head, ready: Ready) -> None:
-        transport, front = cast("asyncio.Transport", self._transport), self._front
-        front.count(ready.status, ready.body_bytes)
-        fresh = front.fresh()
-        first = ready.head + (fresh[:-2] + CLOSE if head.closes else fresh)
-        if isinstance(ready.body, FilePart):
-            self._busy = True
-            self._sender = FileSender(front.loop, transport, first, ready.body, self._sent(head))
-            self._sender.go_on()
-            return
-        transport.write(first + ready.body)
+    def _send(self, head: Head, ready: Ready, body: bytes) -> None:
+        transport = cast("asyncio.Transport", self._transport)
+        self._front.count(ready.status, len(body))
+        transport.write(self._first(head, ready) + body)
         if head.closes:
             transport.close()
 
+    def _first(self, head: Head, ready: Ready) -> bytes:
+        fresh = self._front.fresh()
+        return ready.head + (fresh[:-2] + CLOSE if head.closes else fresh)
+
     # Files
 
-    def _can_send_files(self) -> bool:
-        return self._transport is not None and not self._transport.get_write_buffer_size()
+    def _send_file(self, head: Head, ready: Ready, part: FilePart) -> bool:
+        """Begin to send a file; False where that cannot be."""
+        transport, front = cast("asyncio.Transport", self._transport), self._front
+        if transport.get_write_buffer_size():
+            return False
+        try:
+            self._sender = FileSender(front.loop, transport, part, self._sent(head))
+        except OSError:
+            return False  # aiohttp's way has words for it
+        self._busy = True
+        front.count(ready.status, ready.body_bytes)
+        self._sender.begin(self._first(head, ready))
+        return True
 
     def _sent(self, head: Head) -> Callable[[bool], None]:
         def ended(is_whole: bool) -> None:
@@ -242,6 +260,7 @@ class Connection(asyncio.Protocol):
         if self._front.give_away is not None:
             return self._give_away(data)
         self._for_good = self._busy = True
+        self._begun = self._front.clock.now
         return self._feed(data)
 
     def _give_away(self, data: bytes) -> bytes:
@@ -279,17 +298,22 @@ class Connection(asyncio.Protocol):
     def answered(self, *, keeps: bool) -> None:
         """Aiohttp has written an answer. Where it came before its request was whole, the connection is aiohttp's."""
         self._last = self._front.clock.now
-        if self._rest_bytes and not self._for_good:
-            self._for_good = True
-        if keeps and not self._for_good:
+        self._for_good = self._for_good or self._rest_bytes > 0
+        if self._for_good:
+            self._begun = self._last
+            if self._ends and keeps and self._transport is not None:
+                self._transport.close()
+        elif keeps:
             self._busy = False
             self._front.loop.call_soon(self._go_on)
 
     # The end
 
     def close_soon(self) -> None:
-        """Close, at once where nothing is under way."""
-        if self._transport is not None and not self._busy:
+        """Close: at once where nothing is under way, else after that."""
+        self._ends = True
+        is_at_rest = not self._busy or (self._for_good and self._inner is not None and not self._inner.is_at_work)
+        if self._transport is not None and is_at_rest:
             self._transport.close()
 
     def abort(self) -> None:
@@ -299,31 +323,35 @@ class Connection(asyncio.Protocol):
 
     # Time
 
-    def _look_in(self, wait_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._front.loop.call_later(wait_s, self._look)
-
     def _look(self) -> None:
-        """Close a connection on which nothing happens; else look again when that could be."""
+        """Close a connection on which nothing happens; else look again when that could be, or another limit ends."""
         if self._transport is None:
             return
-        since, limit_s = self._patience()
-        left_s = limit_s - (self._front.clock.now - since)
+        now = self._front.clock.now
+        since, limit_s = self._patience(now)
+        left_s = limit_s - (now - since)
         if left_s <= 0:
             self._transport.abort()
-        else:
-            self._look_in(max(left_s, SHORTEST_S))
+            return
+        wait_s = max(min(left_s, self._front.patience.shortest_s), SHORTEST_S)
+        self._timer = self._front.loop.call_later(wait_s, self._look)
 
-    def _patience(self) -> tuple[float, float]:
+    def _patience(self, now: float) -> tuple[float, float]:
         """Since when nothing happens, and how long that may be so."""
         patience = self._front.patience
         if self._sender is not None:
             return self._sender.last_s, patience.stall_s
         if self._stalled:
-            return self._last, patience.stall_s
-        if self._begun:
-            return self._begun, patience.head_s
+            return self._taken_since(now), patience.stall_s
         if self._inner is not None and self._inner.is_at_work:
-            return self._front.clock.now, patience.idle_s  # a handler has limits of its own
+            return now, patience.idle_s  # a handler has limits of its own
+        if self._begun:  # whatever trickles in meanwhile
+            return self._begun, patience.idle_s if self._for_good else patience.head_s
         return self._last, patience.idle_s
+
+    def _taken_since(self, now: float) -> float:
+        """When the visitor last took something, as far as our looks can tell."""
+        unsent = cast("asyncio.Transport", self._transport).get_write_buffer_size()
+        if unsent < self._unsent:
+            self._stalled, self._unsent = now, unsent
+        return self._stalled

@@ -22,18 +22,35 @@ class FileSender:
         self,
         loop: asyncio.AbstractEventLoop,
         transport: asyncio.Transport,
-        head: bytes,
         part: FilePart,
         ended: Callable[[bool], None],
     ) -> None:
-        self._loop, self._head, self._part, self._ended = loop, head, part, ended
+        """Open the file.
+
+        Raises:
+            OSError: it is not there, or not whole.
+        """
+        self._loop, self._part, self._ended = loop, part, ended
+        self._head = b""
         self._at = part.start
-        self._file = -1
-        self._socket: socket.socket | None = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        self._socket: socket.socket | None = None
         self._is_watching = False
         self.last_s = loop.time()  #: when something was last taken
+        self._file = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(self._file).st_size < part.stop:
+                raise OSError("the file is shorter than it was")
+            self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        except OSError:
+            self.close()
+            raise
 
-    def go_on(self) -> None:
+    def begin(self, head: bytes) -> None:
+        """Send *head*, then the file."""
+        self._head = head
+        self._go_on()
+
+    def _go_on(self) -> None:
         """Send what the socket takes now; come back when it takes more."""
         try:
             is_done = self._push()
@@ -44,7 +61,7 @@ class FileSender:
             self._end(is_whole=True)
         elif not self._is_watching and self._socket is not None:
             self._is_watching = True
-            self._loop.add_writer(self._socket.fileno(), self.go_on)
+            self._loop.add_writer(self._socket.fileno(), self._go_on)
 
     def close(self) -> None:
         """Let go of everything. Repeatable."""
@@ -61,8 +78,6 @@ class FileSender:
         """Send once; True when all is sent. Raises OSError where file or visitor are gone."""
         if self._socket is None:
             raise ConnectionResetError
-        if self._file < 0:
-            self._file = os.open(self._part.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if self._head:
                 self._head = self._head[self._socket.send(self._head, socket.MSG_MORE) :]
@@ -70,13 +85,11 @@ class FileSender:
             while not self._head and budget > 0 and self._at < self._part.stop:
                 sent = os.sendfile(self._socket.fileno(), self._file, self._at, min(budget, self._part.stop - self._at))
                 if not sent:
-                    raise EOFError
+                    raise OSError("the file is shorter than it was")
                 self._at += sent
                 budget -= sent
         except BlockingIOError:
             pass
-        except EOFError as cause:
-            raise OSError("the file is shorter than it was") from cause
         self.last_s = self._loop.time()
         return not self._head and self._at >= self._part.stop
 

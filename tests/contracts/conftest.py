@@ -7,9 +7,23 @@ import pytest
 
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.life import Life, begin
+from tests.contracts.visitors import Files
+from tests.contracts.visits import Site, open_site
 
 
 @pytest.fixture
 async def life(tmp_path: Path) -> AsyncIterator[Life]:
     async with begin(tmp_path, EndsWhenTold()) as begun:
         yield begun
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+@pytest.fixture
+async def quick_site(files: Files) -> AsyncIterator[Site]:
+    """A site whose large files lie on this machine."""
+    async with open_site(files.store, file_of=files.path) as opened:
+        yield opened

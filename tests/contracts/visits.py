@@ -13,7 +13,7 @@ from aiohttp import web
 
 from scalemesh.edge.cache import BlobCache
 from scalemesh.edge.cache import Sites as SiteCache
-from scalemesh.edge.front import Patience
+from scalemesh.edge.front import Front, Patience
 from scalemesh.edge.listening import Edge, open_edge
 from scalemesh.edge.quick import Quick
 from scalemesh.edge.visit import Visits
@@ -132,6 +132,7 @@ class Site:
     routes: RouteTable
     server: web.Server
     port: int
+    front: Front | None = None  #: what the connections of the quick way share
 
     async def raw(self, data: bytes) -> bytes:
         """All bytes that come back on a connection of its own, until the server closes it."""
@@ -208,8 +209,8 @@ async def open_site(
         patience=patience,
         visited=lambda _status, _count, _bytes: None,
     )
-    async with open_edge(edge, server, sock, backlog=128, stop_s=1, options={"access_log": None}):
-        yield Site(store, routes, server, sock.getsockname()[1])
+    async with open_edge(edge, server, sock, backlog=128, stop_s=1, options={"access_log": None}) as front:
+        yield Site(store, routes, server, sock.getsockname()[1], front)
     await server.shutdown(1)
 
 
