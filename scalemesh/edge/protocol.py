@@ -205,13 +205,13 @@ class Connection(asyncio.Protocol):
             return True
         return False
 
-    def _send(self, head: Head, ready: Ready | Form, body: bytes) -> None:
+    def _send(self, head: Head, ready: Ready, body: bytes) -> None:
         transport = cast("asyncio.Transport", self._transport)
         transport.write(self._first(head, ready) + body)
         if head.closes:
             transport.close()
 
-    def _first(self, head: Head, ready: Ready | Form) -> bytes:
+    def _first(self, head: Head, ready: Ready) -> bytes:
         fresh = self._front.begin(ready.status, ready.body_bytes)
         return ready.head + (fresh[:-2] + CLOSE if head.closes else fresh)
 

@@ -95,7 +95,7 @@ class Forms:
 
 
 def _weight(key: Key, form: Form) -> int:
-    """Its 304, which may come later, has fewer headers than it has."""
+    """Bytes, about; the same all its life: the head of a 304, which may come later, is no longer than the other."""
     return sum(map(len, key)) + 2 * len(form.head) + len(form.body) + _EACH
 
 

@@ -44,8 +44,9 @@ class Weighing(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def use(self, key: Key) -> None:
-        if self.forms.get(key) is not None:
+        if (form := self.forms.get(key)) is not None:
             self.forms.used(key)
+            form.not_modified = form.head
 
     @invariant()
     def weighs_what_is_there(self) -> None:

@@ -1,6 +1,7 @@
 """What rules may ask of a visit. It is remembered whether they asked for more than its target."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -39,18 +40,33 @@ class Asked:
 
     def cookie(self, name: str) -> str | None:
         """The first of that name. Whatever other cookies hold, it is found (RFC 6265, 5.4)."""
-        for part in (self.header("cookie") or "").split(";"):
-            key, equals, value = part.partition("=")
-            if equals and key.strip() == name:
-                return value.strip().strip('"')
-        return None
+        return self._cookies.get(name)
 
     def field(self, name: str) -> str | None:
         """The first value of a field of the query."""
-        return next((value for key, value in fields_of(self.query) if key == name), None)
+        return self._fields.get(name)
 
     def languages(self) -> Sequence[str]:
         """What the visitor reads, best first, in lower case (RFC 9110, 12.5.4)."""
+        return self._languages
+
+    # Each read once, however many rules ask: a site may have thousands, and a header 8 KB.
+
+    @cached_property
+    def _cookies(self) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        for part in (self.header("cookie") or "").split(";"):
+            name, equals, value = part.partition("=")
+            if equals:
+                found.setdefault(name.strip(), value.strip().strip('"'))
+        return found
+
+    @cached_property
+    def _fields(self) -> Mapping[str, str]:
+        return dict(reversed(fields_of(self.query)))  # the first of each
+
+    @cached_property
+    def _languages(self) -> Sequence[str]:
         weighed = []
         for part in (self.header("accept-language") or "").split(",")[:50]:
             tag, _, parameters = part.partition(";")
