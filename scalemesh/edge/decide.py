@@ -54,13 +54,12 @@ def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) 
         trace.outcome = outcome
     answer = _carried_out(outcome, visit, site, common)
     ours = isinstance(answer.body, bytes) and answer.body  # a page of our own, which follows Accept
-    is_former = isinstance(outcome, Serve) and outcome.former is not None  # it ends with time, not with a route
     return Answer(
         status=answer.status,
         headers=changed(answer.headers, _changes_of(outcome), trace),
         body=answer.body,
         because=answer.because,
-        by_target=not (asked.needs_more or ours or is_former),
+        by_target=not (asked.needs_more or ours),
     )
 
 
