@@ -21,7 +21,7 @@ from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Malformed, read_target, write_target
 from scalemesh.patterns import Budget
 from scalemesh.rules import Dialect, Place, Rule
-from scalemesh.services.content_types import is_asset, is_page
+from scalemesh.services.content_types import HTML, is_asset
 from scalemesh.services.windows import Former
 from scalemesh.values import Entry, Manifest
 
@@ -224,7 +224,7 @@ class _Walk:
         if not isinstance(found, Serve) or self._path == self._asked.path[1:]:
             return False
         path = self._asked.path[1:]
-        if not is_page(found.path) or not is_asset(path) or self._asked.navigates:
+        if not found.entry.content_type.startswith(HTML) or not is_asset(path) or self._asked.navigates:
             return False
         self._note(f"/{path}", None, f"{found.path} is a page, and an asset was asked for")
         return True
