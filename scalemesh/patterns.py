@@ -1,15 +1,16 @@
 """Regular expressions that strangers write, matched in bounded time.
 
 RE2 takes time linear in its text, times the size of the pattern. What it does not know (looking around, references
-back), or what is too large for that to be short, goes to a backtracking engine under a time limit; a pattern that
-passes it again and again is not tried any more. A ``Budget`` bounds what all patterns together may take.
+back), or what is too large for that to be short, goes to a backtracking engine under a time limit. Past it nobody
+knows whether the pattern matches, so the visit ends; a pattern that passes it again and again gets less time, but is
+never taken not to match. A ``Budget`` bounds what all rules of a visit may take together.
 """
 
 import logging
 import re
 from collections.abc import Mapping
 from functools import cache
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Final
 
 from scalemesh.errors import InvalidError
@@ -19,24 +20,52 @@ MAX_PATTERN: Final = 8192  #: characters; the longest source that Vercel allows,
 RE2_MEMORY: Final = 512 * 1024  #: bytes for one pattern's machines; one that needs more is not RE2's
 RE2_STEPS: Final = 1000  #: instructions for each group and the whole; about 25 ns each, for each letter of a text
 LIMIT_S: Final = 0.005  #: for one match by backtracking
-STRIKES: Final = 3  #: so often over the limit, and the pattern matches nothing any more
+STRIKES: Final = 3  #: so often over the limit, and the pattern has the shorter one
+SHORT_S: Final = 0.0005  #: for one match of such a pattern
 BUDGET_S: Final = 0.05  #: for all patterns of one visit
+RULES_S: Final = 0.25  #: of the processor, for all rules of one visit
+MOST_FILLED: Final = 64 * 1024  #: characters that what was captured may fill in for one visit
 _FLAGS: Final = re.compile(r"\(\?[a-zA-Z0-9-]*\)")  #: such as (?i), which may hold for what stands before it
 _META: Final = frozenset("\\^$.|?*+()[]{}")
 _PROBES: Final = ("a", "/", "a/", "-", "0", ".", " ", "é")
 
 
 class Spent(Exception):  # noqa: N818  an answer (503), not a mistake of ours
-    """The patterns of a visit take too long together. To go on as if they did not match could let somebody in."""
+    """The rules of a visit take too much. To go on as if a pattern did not match could let somebody in."""
 
 
 class Budget:
-    """The time that all patterns of one visit may take together."""
+    """What all rules of one visit may take together: time, and room for what was captured."""
 
-    __slots__ = ("left_s",)
+    __slots__ = ("_until_s", "left_s", "letters")
 
     def __init__(self, left_s: float = BUDGET_S) -> None:
         self.left_s = left_s
+        self.letters = MOST_FILLED
+        self._until_s = 0.0
+
+    def go_on(self) -> None:
+        """Look at the time, now and then while rules are tried.
+
+        Raises:
+            Spent: RULES_S have passed since the first look.
+        """
+        now_s = thread_time()  # of this thread alone: that others use the processor is no rule's fault
+        self._until_s = self._until_s or now_s + RULES_S
+        if now_s > self._until_s:
+            log.warning("the rules of one visit take too long")
+            raise Spent
+
+    def fill(self, letters: int) -> None:
+        """Take room for *letters* of what was captured.
+
+        Raises:
+            Spent: there is none left.
+        """
+        self.letters -= letters
+        if self.letters < 0:
+            log.warning("the rules of one visit fill in too much")
+            raise Spent
 
 
 class Pattern:
@@ -57,9 +86,9 @@ class Pattern:
         Bytes of *subject* that were no UTF-8 are question marks.
 
         Raises:
-            Spent: *budget* is.
+            Spent: *budget* is, or the pattern takes too long to say.
         """
-        if not subject.startswith(self._prefix) or self._strikes >= STRIKES:
+        if not subject.startswith(self._prefix):
             return None
         if self._compiled is None:
             self._compiled = _compiled(self.text, ignores_case=self._ignores_case)
@@ -77,11 +106,12 @@ class Pattern:
             raise Spent
         began = perf_counter()
         try:
-            return self._compiled(subject)
-        except TimeoutError:
+            return self._compiled(subject, LIMIT_S if self._strikes < STRIKES else SHORT_S)
+        except TimeoutError as cause:
             self._strikes += 1
-            log.warning("a rule's pattern takes too long", extra={"pattern": self.text, "strikes": self._strikes})
-            return None
+            if self._strikes <= STRIKES:
+                log.warning("a rule's pattern takes too long", extra={"pattern": self.text, "strikes": self._strikes})
+            raise Spent from cause
         finally:
             budget.left_s -= perf_counter() - began
 
@@ -101,7 +131,7 @@ def check(text: str) -> None:
         if not getattr(matches, "is_linear", False):
             for probe in _PROBES:
                 for end in ("", "!", "\n"):
-                    matches(f"{literal_prefix(text)}{probe * 2000}{end}")
+                    matches(f"{literal_prefix(text)}{probe * 2000}{end}", LIMIT_S)
     except TimeoutError as cause:
         raise InvalidError(
             "the pattern could run for very long",
@@ -122,7 +152,7 @@ def literal_prefix(text: str) -> str:
 
 
 def _compiled(text: str, *, ignores_case: bool) -> Any:
-    """A function: subject -> match object or None."""
+    """A function: subject, limit in seconds -> match object or None; TimeoutError past the limit."""
     import re2  # noqa: PLC0415 -- sites without patterns need neither engine
 
     try:
@@ -141,7 +171,7 @@ class _Linear:
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
 
-    def __call__(self, subject: str) -> Any:
+    def __call__(self, subject: str, _limit_s: float) -> Any:
         return self._compiled.fullmatch(subject)
 
 
@@ -152,7 +182,7 @@ def _backtracking(text: str, *, ignores_case: bool) -> Any:
         compiled = regex.compile(text, regex.IGNORECASE if ignores_case else 0)
     except (regex.error, ValueError, OverflowError, RecursionError) as cause:
         raise InvalidError("the pattern is badly written", why=str(cause)) from cause
-    return lambda subject: compiled.fullmatch(subject, timeout=LIMIT_S)
+    return lambda subject, limit_s: compiled.fullmatch(subject, timeout=limit_s)
 
 
 @cache

@@ -8,10 +8,10 @@ from typing import Final
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from scalemesh.edge.answers import Headers, Passage
+from scalemesh.edge.cookies import host_only
 
 LOOP_HEADER: Final = "CDN-Loop"  # RFC 8586; unlike Via, it makes no origin turn its compression off
 LOOP_NAME: Final = "scalemesh"
-OWN_COOKIES: Final = frozenset({"scalemesh", "__host-scalemesh"})  #: of the control host; no origin sets one
 
 #: RFC 9110, 7.6.1, and what is about one connection by custom. "Proxy" is no header at all, but CGI made it one.
 _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -70,7 +70,8 @@ def to_visitor(got: CIMultiDictProxy[str], passage: Passage, own: Headers = ()) 
                 headers.add(name, cookie)
         elif not (lower == "content-length" and "Transfer-Encoding" in got):
             headers.add(name, as_text(value))
-    _put(headers, [pair for pair in passage.answer_headers if not _is_framing(pair[0].lower())])
+    varies = [("Vary", value) for value in headers.getall("Vary", ())]  # a fact: a rule may add to it
+    _put(headers, [*varies, *(pair for pair in passage.answer_headers if not _is_framing(pair[0].lower()))])
     _put(headers, own)
     return headers
 
@@ -79,19 +80,6 @@ def hops(sent: CIMultiDictProxy[str]) -> int:
     """How often a request has passed through a Scale Mesh already."""
     entries = ",".join(sent.getall(LOOP_HEADER, ())).split(",")
     return sum(entry.partition(";")[0].strip().lower() == LOOP_NAME for entry in entries)
-
-
-def host_only(cookie: str) -> str | None:
-    """*cookie* (of Set-Cookie) without its Domain: it stays with the one host that was visited.
-
-    With a Domain, an origin could set cookies for every site below our base, and for the control host. None where
-    the cookie has a name of the control host's own.
-    """
-    pair, *attributes = cookie.split(";")
-    if pair.lstrip(" \t=").partition("=")[0].strip().lower() in OWN_COOKIES:
-        return None
-    kept = [one for one in attributes if one.partition("=")[0].strip().lower() != "domain"]
-    return ";".join([pair, *kept])
 
 
 def as_text(value: str) -> str:

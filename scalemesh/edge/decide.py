@@ -1,12 +1,13 @@
 """Decides what a visit is answered: a pure function, shared by every way into the house."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from scalemesh.edge import pages
 from scalemesh.edge.answers import Answer, Headers, Passage, Visit
+from scalemesh.edge.cookies import host_only
 from scalemesh.edge.files import REVALIDATE, File, file_answer, page_answer
 from scalemesh.edge.rules.asked import Asked
 from scalemesh.edge.rules.outcome import Change, Changes, Forward, Missing, Protected, Redirect, Serve
@@ -21,6 +22,7 @@ from scalemesh.values import Entry, HostKind, Route
 
 #: What we vary by is a fact; and a body without a type would be given one by whatever sends it.
 NEVER_REMOVED: Final = frozenset({"vary", "content-type"})
+TYPED: Final = NEVER_SET | {"content-type"}
 READ: Final = frozenset({"GET", "HEAD"})
 ALLOWED: Final = "GET, HEAD, OPTIONS"
 NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
@@ -54,13 +56,13 @@ def decide(visit: Visit, site: Site, now: datetime, trace: Trace | None = None) 
         trace.outcome = outcome
     answer = _carried_out(outcome, visit, site, common)
     ours = isinstance(answer.body, bytes) and answer.body  # a page of our own, which follows Accept
-    is_former = isinstance(outcome, Serve) and outcome.former is not None  # it ends with time, not with a route
+    is_typed = ours or isinstance(answer.body, tuple)  # by us: a file's type would be a lie
     return Answer(
         status=answer.status,
-        headers=changed(answer.headers, _changes_of(outcome), trace),
+        headers=changed(answer.headers, _changes_of(outcome), trace, fixed=TYPED if is_typed else NEVER_SET),
         body=answer.body,
         because=answer.because,
-        by_target=not (asked.needs_more or ours or is_former),
+        by_target=not (asked.needs_more or ours),
     )
 
 
@@ -75,14 +77,11 @@ def _not_read(visit: Visit, common: Headers, trace: Trace | None) -> Answer:
 def _passage(outcome: Forward, common: Headers, trace: Trace | None) -> Passage:
     if trace is not None:
         trace.outcome = outcome
-        for made in outcome.changes:
-            trace.changed(made, made.change.how)
-    changes = tuple((made.change.name, made.value) for made in outcome.changes if made.change.how != "remove")
     return Passage(
         url=outcome.url,
         keeps_credentials=outcome.keeps_credentials,
         headers=outcome.request_headers,
-        answer_headers=(*common, *changes),
+        answer_headers=changed(common, outcome.changes, trace),
         because=outcome.because,
     )
 
@@ -119,14 +118,16 @@ def _changes_of(outcome: Serve | Redirect | Missing | Protected) -> Changes:
     return () if isinstance(outcome, Protected) else outcome.changes
 
 
-def changed(before: Headers, changes: Changes, trace: Trace | None = None) -> Headers:
-    """Headers as rules change them, in their order; how a message is framed is ours to say."""
+def changed(
+    before: Headers, changes: Changes, trace: Trace | None = None, fixed: Collection[str] = NEVER_SET
+) -> Headers:
+    """Headers as rules change them, in their order; those that are *fixed*, in lower case, are ours to say."""
     given: dict[str, list[Change]] = {}  #: name in lower case -> what gives it a value; empty: it is removed
     for made in changes:
         key, how = made.change.name.lower(), made.change.how
         if key == "vary":  # what we vary by is a fact: a rule may add to it
             how = "append" if made.value else how
-        is_ours = key in NEVER_SET or (how == "remove" and key in NEVER_REMOVED)
+        is_ours = key in fixed or (how == "remove" and key in NEVER_REMOVED)
         if trace is not None:
             trace.changed(made, "ignored" if is_ours else how)
         if is_ours:
@@ -147,7 +148,8 @@ def _fields(key: str, given: Sequence[Change], varies: Sequence[str]) -> list[tu
         values = [*varies, *(made.value for made in given if made.value)]
         return [("Vary", ", ".join(values))] if values else []
     if key == "set-cookie":
-        return [(made.change.name, made.value) for made in given]
+        cookies = [(made.change.name, host_only(made.value)) for made in given]
+        return [(name, cookie) for name, cookie in cookies if cookie is not None]
     return [(given[0].change.name, ", ".join(made.value for made in given))] if given else []
 
 

@@ -114,7 +114,7 @@ _TOO_SLOW: Final = _Words(
     status=503,
     title="This address takes too long",
     text="The rules of this site take too long to say what is here. Its owner can make them simpler.",
-    because="the patterns of the rules take too long",
+    because="the rules take too much time or room",
 )
 _BROKEN: Final = _Words(
     status=500,

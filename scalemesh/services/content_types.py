@@ -124,6 +124,7 @@ BY_NAME: Final = {
     ".well-known/security.txt": "text/plain; charset=utf-8",
 }
 
+HTML: Final = ("text/html", "application/xhtml+xml")  #: what the type of a page begins with
 PAGE_EXTENSIONS: Final = frozenset({"html", "htm", "xhtml"})
 ASSET_EXTENSIONS: Final = frozenset(BY_EXTENSION) - PAGE_EXTENSIONS
 

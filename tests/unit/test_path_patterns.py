@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scalemesh.edge.rules.ruleset import filled_address
 from scalemesh.errors import InvalidError
-from scalemesh.patterns import Pattern
+from scalemesh.patterns import Budget, Pattern
 from scalemesh.services.rules.destinations import References, header_template, redirect_template, rewrite_template
 from scalemesh.services.rules.path_patterns import read_path_pattern
 
@@ -190,6 +190,6 @@ def test_a_header_refers_to_what_there_is_and_else_is_text(value: str, template:
 @given(st.text(max_size=30))
 def test_a_capture_never_leaves_its_place_in_an_address(captured: str) -> None:
     """In a host it cannot end the host; in a path it cannot begin a query or a fragment."""
-    url = filled_address("https://${1}.shop.example/${1}?a=${1}", {"1": captured})
+    url = filled_address("https://${1}.shop.example/${1}?a=${1}", {"1": captured}, Budget())
     found = re.fullmatch(r"https://[A-Za-z0-9.-]*\.shop\.example/[^?#]*\?a=[^?#&=\s]*", url)
     assert found, url

@@ -57,7 +57,8 @@ def test_a_pattern_that_blows_up_is_refused_or_stops_in_time(text: str) -> None:
     pattern = Pattern(text)
     for subject in ("a" * 8000, "a" * 4000 + "!", "/blog/" + "x" * 4000):
         began = time.perf_counter()
-        pattern.match(subject)
+        with suppress(Spent):
+            pattern.match(subject)
         assert time.perf_counter() - began < 20 * LIMIT_S
 
 
@@ -77,28 +78,36 @@ def test_a_large_pattern_takes_no_longer_because_its_engine_is_linear(text: str)
     pattern = Pattern(text)
     for subject in ("a" * 8000, "a" * 8000 + "b", "ab" * 4000 + "!"):
         began = time.perf_counter()
-        pattern.match(subject)
+        with suppress(Spent):
+            pattern.match(subject)
         assert time.perf_counter() - began < 20 * LIMIT_S
 
 
 SLOW = r"(?=a)(?:a|b|ab)*[cd]"
 
 
-def test_a_pattern_that_is_too_slow_again_and_again_is_not_tried_any_more(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pattern_that_is_too_slow_again_and_again_gets_less_time_and_still_matches(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     pattern = Pattern(SLOW)
     for _ in range(STRIKES):
-        assert pattern.match("ab" * 4000 + "!", Budget(60)) is None
+        with pytest.raises(Spent):
+            pattern.match("ab" * 4000 + "!", Budget(60))
+    budget = Budget(60)
+    with pytest.raises(Spent):
+        pattern.match("ab" * 4000 + "!", budget)
+    assert 60 - budget.left_s < LIMIT_S
     assert len(caplog.records) == STRIKES
-    assert pattern.match("abc") is None
+    assert pattern.match("abc") == {}
 
 
 def test_all_patterns_of_one_visit_share_its_budget() -> None:
     """The visit then ends: what follows could be what keeps strangers out."""
-    budget = Budget()
+    pattern, budget = Pattern("(?:a|b|ab)*[cd]"), Budget()
     began = time.perf_counter()
     with pytest.raises(Spent):
-        for _ in range(200):
-            assert Pattern(SLOW).match("ab" * 4000 + "!", budget) is None
+        for _ in range(100_000):
+            pattern.match("ab" * 4000 + "!", budget)
     assert time.perf_counter() - began < LONG_S
     assert Pattern(".*").match("x", Budget()) == {}
 

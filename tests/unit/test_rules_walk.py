@@ -12,6 +12,7 @@ from scalemesh.edge.rules.asked import Asked
 from scalemesh.edge.rules.ruleset import Phase, filled, in_header, in_path
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Target
+from scalemesh.patterns import Budget
 from scalemesh.rules import Check, Condition, Dialect, HeaderChange, Place, Protection, Rule, Rules
 from tests.unit.dialects import Asked as Site
 from tests.unit.dialects import with_rules
@@ -164,15 +165,15 @@ def test_a_rewrite_never_climbs_out_of_the_site() -> None:
 @given(st.text(max_size=40))
 def test_nothing_that_is_captured_ends_a_header_or_parts_a_url(text: str) -> None:
     written = text.encode("utf-8", "replace").decode()
-    value = filled("a ${x} b", {"x": written}, escape=in_header)
+    value = filled("a ${x} b", {"x": written}, Budget(), escape=in_header)
     assert value.isascii()
     assert value.isprintable()
-    url = filled("/p/${x}", {"x": written}, escape=in_path)
+    url = filled("/p/${x}", {"x": written}, Budget(), escape=in_path)
     assert not set(url) & set('?#\\ \r\n"<>')
 
 
 def test_templates_keep_dollars_and_leave_out_what_was_not_captured() -> None:
-    assert filled("$${a} ${a} ${b} $ $a", {"a": "1"}) == "${a} 1  $ $a"
+    assert filled("$${a} ${a} ${b} $ $a", {"a": "1"}, Budget()) == "${a} 1  $ $a"
 
 
 def test_a_query_is_passed_on_where_the_target_has_none() -> None:

@@ -1,6 +1,7 @@
 """What rules may ask of a visit. It is remembered whether they asked for more than its target."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Final
 from urllib.parse import parse_qsl
@@ -40,42 +41,40 @@ class Asked:
 
     def cookie(self, name: str) -> str | None:
         """The first of that name. Whatever other cookies hold, it is found (RFC 6265, 5.4)."""
+        self.needs_more = True
         return self._cookies.get(name)
 
     def field(self, name: str) -> str | None:
         """The first value of a field of the query."""
         return self._fields.get(name)
 
-    def languages(self) -> Sequence[str]:
-        """What the visitor reads, best first, in lower case (RFC 9110, 12.5.4)."""
-        return self._languages
+    @property
+    def language(self) -> str:
+        """What the visitor likes best to read, in lower case (RFC 9110, 12.5.4); empty where they say nothing."""
+        self.needs_more = True
+        return self._language
 
-    # Each read once, however many rules ask: a site may have thousands, and a header 8 KB.
+    # Read once, however many rules ask
 
     @cached_property
     def _cookies(self) -> Mapping[str, str]:
-        found: dict[str, str] = {}
-        for part in (self.header("cookie") or "").split(";"):
-            name, equals, value = part.partition("=")
-            if equals:
-                found.setdefault(name.strip(), value.strip().strip('"'))
-        return found
+        parts = [part.partition("=") for part in (self.header("cookie") or "").split(";")]
+        return {key.strip(): value.strip().strip('"') for key, equals, value in reversed(parts) if equals}
 
     @cached_property
     def _fields(self) -> Mapping[str, str]:
-        return dict(reversed(fields_of(self.query)))  # the first of each
+        return dict(reversed(fields_of(self.query)))
 
     @cached_property
-    def _languages(self) -> Sequence[str]:
+    def _language(self) -> str:
         weighed = []
         for part in (self.header("accept-language") or "").split(",")[:50]:
             tag, _, parameters = part.partition(";")
             quality = parameters.strip().removeprefix("q=") or "1"
-            try:
+            with suppress(ValueError):
                 weighed.append((-float(quality), tag.strip().lower()))
-            except ValueError:
-                continue
-        return [tag for quality, tag in sorted(weighed, key=lambda pair: pair[0]) if tag and quality < 0]
+        liked = [tag for quality, tag in sorted(weighed, key=lambda pair: pair[0]) if tag and quality < 0]
+        return liked[0] if liked else ""
 
 
 def fields_of(query: str) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from scalemesh.edge.rules.asked import Asked
 from scalemesh.edge.rules.reach import Reach
-from scalemesh.patterns import Pattern
+from scalemesh.patterns import Budget, Pattern
 from scalemesh.rules import Condition, Protection, Rule, Rules
 
 Captures = Mapping[str, str]
@@ -91,7 +91,7 @@ class Question:
 
     def _speaks(self, asked: Asked) -> Captures | None:
         """A visitor is of a language if it is the one that they like best (of those that differ, the most exact)."""
-        best = next(iter(asked.languages()), "")
+        best = asked.language
         wanted = {value.lower() for value in self._condition.values}
         return _NONE if best in wanted or best.partition("-")[0] in wanted else None
 
@@ -131,20 +131,36 @@ _CHECKS: Final[Mapping[str, Callable[[str, Sequence[str]], bool]]] = {
 }
 
 
-def filled(template: str, captures: Captures, *, escape: Callable[[str], str] = str) -> str:
-    """*template* with what was captured in place of its references; each value goes through *escape*."""
+def filled(template: str, captures: Captures, budget: Budget, *, escape: Callable[[str], str] = str) -> str:
+    """*template* with what was captured in place of its references; each value goes through *escape*.
+
+    Raises:
+        Spent: it is more than *budget* has room for: a template may say a long path a thousand times.
+    """
     if "$" not in template:
         return template
-    return _REFERENCE.sub(lambda found: escape(captures.get(found[1], "")) if found[1] else "$", template)
+
+    def value_of(found: "re.Match[str]") -> str:
+        if not found[1]:
+            return "$"
+        value = escape(captures.get(found[1], ""))
+        budget.fill(len(value))
+        return value
+
+    return _REFERENCE.sub(value_of, template)
 
 
-def filled_address(template: str, captures: Captures) -> str:
-    """*template* filled as a path or a URL: what stands in its host can name a host there, and nothing else."""
+def filled_address(template: str, captures: Captures, budget: Budget) -> str:
+    """*template* filled as a path or a URL: what stands in its host can name a host there, and nothing else.
+
+    Raises:
+        Spent: as for ``filled``.
+    """
     origin = _ORIGIN.match(template)
     if origin is None or "$" not in origin[0]:
-        return filled(template, captures, escape=in_path)
-    rest = filled(template[origin.end() :], captures, escape=in_path)
-    return filled(origin[0], captures, escape=in_host) + rest
+        return filled(template, captures, budget, escape=in_path)
+    rest = filled(template[origin.end() :], captures, budget, escape=in_path)
+    return filled(origin[0], captures, budget, escape=in_host) + rest
 
 
 def in_host(text: str) -> str:
@@ -171,8 +187,9 @@ class Guard:
         self.protection = protection
         self._pattern = Pattern(protection.pattern)
 
-    def covers(self, path: str) -> bool:
-        return self._pattern.match(path) is not None
+    def covers(self, path: str, budget: Budget) -> bool:
+        """Whether *path* is protected; raises Spent where that takes too long to say."""
+        return self._pattern.match(path, budget) is not None
 
 
 class Phase(Sequence[Ready]):

@@ -12,6 +12,7 @@ from scalemesh.edge.rules.habits import Habits
 from scalemesh.edge.rules.outcome import Missing, Redirect, Serve
 from scalemesh.edge.targets import write_target
 from scalemesh.rules import Rules
+from scalemesh.services.content_types import HTML
 from scalemesh.values import Manifest
 
 _INDEX: Final = re.compile(r"(?:(.+)/)?index(?:\.html)?/?", re.DOTALL)
@@ -43,7 +44,7 @@ def find(path: str, query: str, manifest: Manifest, rules: Rules) -> Serve | Red
         return Redirect(location=write_target(once, query), status=308, because="vercel: doubled slashes")
     for name, is_page, because in _candidates(path, rules):
         entry = manifest.entries.get(name)
-        if entry is not None and (not is_page or entry.content_type.startswith("text/html")):
+        if entry is not None and (not is_page or entry.content_type.startswith(HTML)):
             return Serve(entry=entry, path=name, because=f"vercel: {because} {name}")
     return None
 
@@ -52,7 +53,7 @@ def lacking(_asked: Asked, manifest: Manifest, _rules: Rules) -> Missing:
     """The site's own 404 page; a build may have put it under its name without ``.html``."""
     for name in ("404.html", "404"):
         page = manifest.entries.get(name)
-        if page is not None and page.content_type.startswith("text/html"):
+        if page is not None and page.content_type.startswith(HTML):
             return Missing(page=page, path=name, because=f"vercel: no such file; {name}")
     return Missing(page=None, because="vercel: no such file, and no 404.html")
 

@@ -5,7 +5,7 @@ that is tried is noted for ``explain``, where somebody asks.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Final
@@ -19,8 +19,9 @@ from scalemesh.edge.rules.protection import may_enter
 from scalemesh.edge.rules.ruleset import NO_PATH, Captures, Phase, Ready, Ruleset, filled, filled_address, in_header
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Malformed, read_target, write_target
+from scalemesh.patterns import Budget
 from scalemesh.rules import Dialect, Place, Rule
-from scalemesh.services.content_types import is_asset, is_page
+from scalemesh.services.content_types import HTML, is_asset
 from scalemesh.services.windows import Former
 from scalemesh.values import Entry, Manifest
 
@@ -31,6 +32,7 @@ DIALECTS: Final[Mapping[Dialect, Habits]] = {
     Dialect.CLOUDFLARE: cloudflare.HABITS,
 }
 ABSOLUTE: Final = ("http://", "https://")
+LOOK_EVERY: Final = 32  #: rules that are tried between two looks at the time
 GUARD: Final = "Basic-Auth"  #: never as it was written: passwords stand there
 
 
@@ -83,7 +85,7 @@ class _Walk:
     def _protected(self) -> Protected | None:
         path = re.sub("/{2,}", "/", self._asked.path)  # some rules and habits take them for one
         for guard in self._ruleset.guards:
-            covers = guard.covers(path)
+            covers = guard.covers(path, self._asked.budget)
             place = guard.protection.place
             if covers and not may_enter(self._asked.header("authorization"), guard.protection.users):
                 self._note(GUARD, place, "a name and a password are needed", matched=True)
@@ -118,7 +120,7 @@ class _Walk:
 
         *follows*: they see the path that rules before them led to.
         """
-        for ready in self._in_turn(phase, follows=follows):
+        for ready in _paced(self._in_turn(phase, follows=follows), self._asked.budget):
             rule = ready.rule
             captures, why = ready.match(self._asked, f"/{self._path}" if follows else None)
             if captures is None:
@@ -159,13 +161,13 @@ class _Walk:
 
     def _apply(self, rule: Rule, captures: Captures) -> Outcome | None:
         """Do what *rule* says. None: it changed headers, or leads to another file."""
-        because = str(rule.place)
+        because, budget = str(rule.place), self._asked.budget
         for change in rule.headers:
-            value = filled(change.value, captures, escape=in_header)
+            value = filled(change.value, captures, budget, escape=in_header)
             self._changes.append(Change(change, value, rule.place))
         if not rule.to:
             return Missing(page=None, status=rule.status, because=because) if rule.status and not rule.goes_on else None
-        url = filled_address(rule.to, captures)
+        url = filled_address(rule.to, captures, budget)
         is_far = rule.to.lower().startswith(ABSOLUTE)  # of the template: what a visitor sent names no origin
         url = url if is_far else on_this_host(url)
         if 300 <= rule.status < 400:
@@ -178,7 +180,9 @@ class _Walk:
         if is_far:
             if climbs(url):
                 return Missing(page=None, because=f"{because}: what the visitor sent would climb in the other origin")
-            sent = tuple((name, filled(value, captures, escape=in_header)) for name, value in rule.request_headers)
+            sent = tuple(
+                (name, filled(value, captures, budget, escape=in_header)) for name, value in rule.request_headers
+            )
             return Forward(
                 url=self._with_query(url),
                 because=because,
@@ -212,6 +216,7 @@ class _Walk:
         if found is not None or (kept := self._kept(path)) is None:
             return found
         former, entry = kept
+        self._asked.needs_more = True  # what is kept ends with time
         return Serve(entry=entry, because=f"asset window: {path} of {former.deployment}", path=path, former=former)
 
     def _is_page_for_asset(self, found: Outcome) -> bool:
@@ -219,7 +224,7 @@ class _Walk:
         if not isinstance(found, Serve) or self._path == self._asked.path[1:]:
             return False
         path = self._asked.path[1:]
-        if not is_page(found.path) or not is_asset(path) or self._asked.navigates:
+        if not found.entry.content_type.startswith(HTML) or not is_asset(path) or self._asked.navigates:
             return False
         self._note(f"/{path}", None, f"{found.path} is a page, and an asset was asked for")
         return True
@@ -258,6 +263,14 @@ class _Walk:
     def _note(self, what: str, place: Place | None, why: str, *, matched: bool = False) -> None:
         if self._trace is not None:
             self._trace.note(what, place, why, matched=matched)
+
+
+def _paced(rules: Iterable[Ready], budget: Budget) -> Iterator[Ready]:
+    """*rules*, as long as there is time for them; else raises Spent."""
+    for count, ready in enumerate(rules, 1):
+        if count % LOOK_EVERY == 0:
+            budget.go_on()
+        yield ready
 
 
 def _lacks_page(outcome: Outcome) -> bool:
