@@ -61,8 +61,8 @@ def test_what_is_no_json_is_refused(text: str) -> None:
 
 def test_a_list_that_is_longer_than_any_of_rules_is_read_in_little_time() -> None:
     text = '{"a":[' + "1," * 900_000 + "1]}"
-    began = time.monotonic()
+    began = time.process_time()
     found = read_document("f.json", text)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert len(found.values["a"]) > MOST_ITEMS
     assert found.items == {}

@@ -324,7 +324,7 @@ def test_old_routes_are_run_as_vercel_runs_them() -> None:
 def test_the_longest_file_is_read_in_little_time() -> None:
     rule = {"source": "/a/:b/c/:d*", "destination": "/e/:b/:d*", "has": [{"type": "host", "value": "(?<h>.*)"}]}
     rules = [{**rule, "source": f"/{number}/:b/:d*"} for number in range(2048)]
-    began = time.monotonic()
+    began = time.process_time()
     site = site_of(SITE, {"vercel.json": json.dumps({"redirects": rules, "rewrites": rules}).encode()})
-    assert time.monotonic() - began < 6
+    assert time.process_time() - began < 6
     assert site.shown("/2047/x/y") == "308 /e/x/y"

@@ -82,9 +82,9 @@ def test_ranges_past_the_end_are_left_out_while_one_can_be_given() -> None:
 @pytest.mark.parametrize("count", [MAX_SPANS + 1, 1000, 100_000])
 def test_thousands_of_ranges_get_the_whole_file_at_no_cost(count: int) -> None:
     header = "bytes=" + ",".join(f"{1000 * number}-{1000 * number}" for number in range(count))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert asked_spans(header, 1 << 40) == ()
-    assert time.perf_counter() - begun < 0.05
+    assert time.process_time() - begun < 0.5
 
 
 @pytest.mark.parametrize(
