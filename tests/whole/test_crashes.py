@@ -110,7 +110,7 @@ async def test_a_crash_changes_nothing_of_how_a_deployment_ends(daemon: RunningD
     await ended_cleanly(daemon, found, crash.last_words)
     if crash.end == "ready":
         assert await page(daemon, "mine.localhost") == "new\n"
-        assert [await page(daemon, "mine.localhost", f"/a/{n}") for n in (1, 2, 3)] == [
+        assert [await page(daemon, "mine.localhost", f"/a/{n}.html") for n in (1, 2, 3)] == [
             "page 1\n",
             "page 2\n",
             "page 3\n",
