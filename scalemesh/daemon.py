@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from scalemesh.config import Config, Listen
 from scalemesh.edge.listening import Adopting, Edge, open_edge
+from scalemesh.edge.visit import caller_of
 from scalemesh.edge.workers import START_S, Adopt, Workers
 from scalemesh.errors import ConfigError
 from scalemesh.services.hosts import normal_host
@@ -186,11 +187,7 @@ def by_host(edge: Edge) -> Middleware:
 
     @web.middleware
     async def choose(request: web.Request, handler: Handler) -> web.StreamResponse:
-        headers = request.headers
-        caller = edge.callers.of(
-            request.remote or "", headers.getall, scheme=request.scheme, host=headers.get("Host", "")
-        )
-        if normal_host(caller.host) == edge.control:
+        if normal_host(caller_of(request, edge.callers).host) == edge.control:
             return await handler(request)
         return await edge.answer(request)
 

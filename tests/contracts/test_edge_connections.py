@@ -81,6 +81,18 @@ async def test_a_large_file_comes_whole_to_a_slow_reader_and_so_does_each_part_o
         assert quick_site.server.requests_count == 1  # the manifest had to be read
 
 
+async def test_a_file_that_the_disk_must_be_asked_for_comes_whole_too(quick_site: Site, files: Files) -> None:
+    path = files.path(Digest(hashlib.sha256(BIG).hexdigest()))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        for kernel_bytes in (4096, 1 << 20):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            async with visitor(quick_site, kernel_bytes=kernel_bytes) as one:
+                await one.get(PLAIN)
+                assert await one.get(FILM) == (200, BIG)
+                assert await one.get(PLAIN) == (200, FILES["about.html"])
+
+
 # Broken ones
 
 
