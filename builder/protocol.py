@@ -87,6 +87,7 @@ IN_SOURCE: Final = ("vercel.json", "netlify.toml", "wrangler.toml", "wrangler.js
 IN_OUTPUT: Final = frozenset({"_redirects", "_headers", "vercel.json", "netlify.toml"})  #: rule files, at its top
 MAX_RULE_FILE_BYTES: Final = 2 * 1024 * 1024  #: of one; the longest that the limits of their hosts allow is smaller
 MOST_FUNCTIONS: Final = 1000  #: whose configuration is taken along, to name them as not served
+MOST_RULE_FILES: Final = MOST_FUNCTIONS + 16  #: of one source; they are allowed beside the files of the output
 MIN_SECRET_CHARS: Final = 6  #: shorter values are not masked
 
 HEARTBEAT_S: Final = 5

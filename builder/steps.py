@@ -125,7 +125,7 @@ class Steps:
         path = find_output(plan.output_candidates, root, by_hand=plan.output_by_hand, what=what, hint=plan.hint)
         rules = collect_rule_files(source, plan.root_directory, path, self._life.check)
         limits = self._job.limits
-        left = (limits.output_bytes - sum(file.size for file in rules), limits.output_files - len(rules))
+        left = (limits.output_bytes - sum(file.size for file in rules), limits.output_files)  # rule files are few
         files, warnings = collect(root.below(path), left, self._life.check)
         for warning in warnings:
             self._warn("collect", warning)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from builder.protocol import MOST_RULE_FILES, RULES_FOLDER
 from scalemesh.db import deployments, projects
 from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
@@ -203,8 +204,11 @@ def check_files(files: Sequence[OutputFile], limits: Limits) -> None:
     Raises:
         RefusedError: too many files, too many bytes, a path twice, or a path that is none.
     """
-    if len(files) > limits.output_files or sum(file.size_bytes for file in files) > limits.output_bytes:
+    rules = sum(file.path.startswith(f"{RULES_FOLDER}/") for file in files)
+    if len(files) - rules > limits.output_files or sum(file.size_bytes for file in files) > limits.output_bytes:
         raise RefusedError(f"over {limits.output_files} files or {limits.output_bytes >> 20} MiB")
+    if rules > MOST_RULE_FILES:
+        raise RefusedError(f"over {MOST_RULE_FILES} rule files")
     seen: set[str] = set()
     for file in files:
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterable, Collection, Mapping, Sequence
 
+from builder.protocol import MOST_RULE_FILES
 from scalemesh.db.database import Database
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.db.projects import ProjectRows
@@ -42,7 +43,7 @@ class Receiving:
         taken = await self._of(deployment)
         if blob.sha256 not in taken.sizes:
             self._check_size(taken.total_bytes + blob.size_bytes)
-            if len(taken.sizes) >= self._limits.output_files:
+            if len(taken.sizes) >= self._limits.output_files + MOST_RULE_FILES:
                 raise RefusedError(f"an output has at most {self._limits.output_files} files")
             taken.add(blob)  # counted before it comes: parallel uploads share the limit
         try:

@@ -120,14 +120,19 @@ async def test_rule_files_alone_are_no_output(tmp_path: Path) -> None:
         assert fake.finished["reason"] == "no_output"
 
 
-async def test_rule_files_count_towards_the_limits_of_an_output(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("limit", "end"), [({"output_files": 2}, 0), ({"output_files": 1}, 1), ({"output_bytes": 3}, 1)]
+)
+async def test_rule_files_take_no_place_from_the_files_of_an_output_but_weigh(
+    tmp_path: Path, limit: dict[str, int], end: int
+) -> None:
     source, uploads = files_source(vercel__json="{}", o___a__html="x", o___b__html="y")
-    limits = {"output_files": 2}
     settings = {"output_directory": "o"}
-    async with daemon(tmp_path, source, uploads=uploads, settings=settings, limits=limits) as fake:
-        assert await build(fake, tmp_path / "work") == 1
+    async with daemon(tmp_path, source, uploads=uploads, settings=settings, limits=limit) as fake:
+        assert await build(fake, tmp_path / "work") == end
         assert fake.finished is not None
-        assert fake.finished["reason"] == "too_many_files"
+        reasons = {"output_files": "too_many_files", "output_bytes": "output_too_large"}
+        assert fake.finished.get("reason") == (reasons[next(iter(limit))] if end else None)
 
 
 async def test_code_that_vercel_would_run_is_told_and_never_published(tmp_path: Path) -> None:
