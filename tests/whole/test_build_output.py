@@ -90,7 +90,7 @@ async def test_a_malformed_vercel_json_refuses_the_deployment_with_its_line(daem
     files = {"index.html": b"x", "vercel.json": b'{\n  "redirects": [\n    {"source": "/a"}\n  ]\n}'}
     found = await daemon.until(await daemon.deploy(repository(daemon.home, "refused", files)), "failed")
     assert found["reason"] == "rejected"
-    assert "vercel.json:3: refused: a rule has no `destination`" in found["message"]
+    assert found["message"].startswith("vercel.json:3: a rule has no `destination`")
     assert "vercel.json:3: refused" in await daemon.text(found["id"])
 
 
