@@ -194,6 +194,8 @@ def test_the_dialect_that_is_named_outweighs_the_files(tmp_path: Path, capsys: p
     folder = str(write(tmp_path, {"_redirects": b"/a /b\n"}))
     assert told_json(capsys, folder)["dialect"] == "netlify"
     assert told_json(capsys, folder, "--dialect", "cloudflare")["dialect"] == "cloudflare"
+    assert run(["rules", folder, "--dialect", "default"]) == 0
+    assert "Dialect default; it reads none of _redirects" in capsys.readouterr().err
     read = told_json(capsys, folder, "--dialect", "default")
     assert (read["dialect"], read["listed"]) == ("default", [])
     assert run(["rules", folder, "--dialect", "apache"]) == 2

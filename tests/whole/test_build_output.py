@@ -55,7 +55,7 @@ async def test_a_build_that_writes_the_build_output_api_is_served_by_its_routes(
     log = await daemon.text(found["id"])
     assert "from .vercel/output/static" in log
     assert (
-        "Rules in the dialect vercel, from .vercel/output/config.json: 3 redirects and rewrites, 1 header rules" in log
+        "Rules in the dialect vercel, from .vercel/output/config.json: 3 redirects and rewrites, 1 header rule" in log
     )
     assert ".vercel/output/functions/api/hello.func: left out: the function /api/hello is not served" in log
 
