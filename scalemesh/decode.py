@@ -99,6 +99,8 @@ class _Decoder:
             return None
         rest = [arg for arg in args if arg is not type(None)]
         fitting = [arg for arg in rest if data in typing.get_args(arg) or type(data) is arg]
+        if not fitting and len(rest) > 1:
+            return self._wrong(where, data, " or ".join(_named(arg) for arg in rest))
         return self.value((fitting or rest)[0], data, where)
 
     def _sequence(self, kind: Any, data: object, where: str) -> object:
@@ -145,6 +147,11 @@ class _Decoder:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else "; known: " + ", ".join(known)
         self._mistakes.append(f"{where}: unknown name{hint}")
+
+
+def _named(kind: Any) -> str:
+    words = typing.get_args(kind)
+    return ", ".join(f'"{word}"' for word in words) if words else _NAMES.get(kind, kind.__name__)
 
 
 def _join(where: str, name: str) -> str:

@@ -182,7 +182,8 @@ class SqliteLogStore:
         except ScaleMeshError as error:
             return [Finding(ok=False, what=f"{error.what} ({error.why})", fix=error.fix)]
         intact = kept is not None and list(read) == list(kept.lines)
-        return [Finding(ok=intact, what=f"a block was written to {self._path} and read", fix="restore the file")]
+        fix = "" if intact else "restore the file"
+        return [Finding(ok=intact, what=f"a block was written to {self._path} and read", fix=fix)]
 
     async def _rows(
         self, connection: aiosqlite.Connection, sql: LiteralString, values: Mapping[str, object]

@@ -171,11 +171,13 @@ class DiskStore:
                 intact = b"".join([chunk async for chunk in chunks]) == data
             await self.delete(blob.sha256)
             free = (await self._in(self._readers, shutil.disk_usage, self._root)).free
+            is_roomy = free > LOW_BYTES
         except ScaleMeshError as error:
             return [Finding(ok=False, what=f"{error.what} ({error.why})", fix=error.fix)]
+        health, more_room = "" if intact else "look at the disk's health", "" if is_roomy else _more_room(self._root)
         return [
-            Finding(ok=intact, what=f"a blob was written to {self._root} and read", fix="look at the disk's health"),
-            Finding(ok=free > LOW_BYTES, what=f"{free / 1e9:.1f} GB are free for blobs", fix=_more_room(self._root)),
+            Finding(ok=intact, what=f"a blob was written to {self._root} and read", fix=health),
+            Finding(ok=is_roomy, what=f"{free / 1e9:.1f} GB are free for blobs", fix=more_room),
         ]
 
     # How

@@ -62,8 +62,9 @@ class Upload:
             raise InvalidError(f"{folder} has no files to deploy")
         by_digest = {file.sha256: file for file in files}
         missing = [by_digest[digest] for digest in self._missing(list(by_digest.values()))]
-        megabytes = sum(file.size_bytes for file in missing) / 1e6
-        say(f"Files: {len(files)}, to upload: {len(missing)} ({megabytes:.1f} MB)")
+        size = sum(file.size_bytes for file in missing)
+        shown = f"{size / 1e6:.1f} MB" if size >= 950_000 else f"{size / 1e3:.1f} kB"
+        say(f"Files: {len(files)}, to upload: {len(missing)} ({shown})")
         self._send_all(folder, missing)
         listed = [[file.path, file.sha256, file.size_bytes, file.is_executable] for file in files]
         self._talk.post(f"{self._base}/finish", {"files": listed})

@@ -129,6 +129,8 @@ class _Report:
 
     def _say_files(self) -> None:
         files = ", ".join(sorted(self._paths.values())) or "no rule file was found"
+        if self._paths and self._dialect == Dialect.DEFAULT:
+            files = f"it reads none of {files}"
         say(f"Dialect {self._dialect or 'unknown'}; {files}")
 
     def _say_notes(self, notes: Sequence["Note"]) -> None:

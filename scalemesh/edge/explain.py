@@ -149,11 +149,17 @@ def _headers(headers: Headers, trace: Trace, *, is_made: bool, rule: str) -> tup
 def _header(name: str, value: str, trace: Trace, *, is_made: bool, rule: str) -> SentHeader:
     made = trace.set_by.get(name.lower())
     if made:
-        how = "added to what was there" if made[0].change.how == "append" else "set by a rule"
-        return SentHeader(name=name, value=value, by=_places(made), why=how)
+        made = [each for each in made if not each.is_default] or made  # a default gives way to rules
+        return SentHeader(name=name, value=value, by=_places(made), why=_how(value, made))
     if rule and name == "Location":
         return SentHeader(name=name, value=value, by=rule, why="where it leads")
     return SentHeader(name=name, value=value, by=OURS, why=reason_of(name, value, is_made=is_made))
+
+
+def _how(value: str, made: Sequence[Change]) -> str:
+    if value == made[-1].value:
+        return "set by a rule"
+    return "joined from several rules" if len(made) > 1 else "joined with our own"
 
 
 def _places(made: Sequence[Change]) -> str:

@@ -139,6 +139,8 @@ class Publisher:
             raise
         except NotFoundError as error:  # canceled or deleted meanwhile, which fails no more; or its bytes are gone
             await self._endings.fail(deployment, Reason.INTERNAL, str(error))
+        except RulesError as error:  # the log has them all
+            await self._endings.fail(deployment, Reason.REJECTED, error.in_short)
         except ScaleMeshError as error:
             await self._endings.fail(deployment, Reason.REJECTED, str(error))
         except Exception:

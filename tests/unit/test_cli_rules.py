@@ -12,6 +12,7 @@ from scalemesh.cli.rule_files import find_rule_files
 from scalemesh.rules import Condition, Dialect, HeaderChange, Place, Protection, Rule, Rules
 from scalemesh.services.rules.compiling import compile_rules
 from scalemesh.services.rules.form import write_rules
+from scalemesh.services.rules.notes import RulesError
 from scalemesh.services.rules.sources import Sources
 from scalemesh.services.rules.words import listed, masked
 
@@ -69,6 +70,23 @@ def told_json(capsys: pytest.CaptureFixture[str], *arguments: str, status: int =
     assert run(["rules", *arguments, "--json"]) == status
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
+
+
+def test_notes_are_told_by_file_and_line_whatever_found_them_first() -> None:
+    redirects = b"/a /b Country=de\n/only-a-path\n/c/*/d /e\n"
+    sources = Sources({"_redirects": redirects, "_headers": b"/*\n  a b: 1\n"})
+    places = [str(note.place) for note in compile_rules(sources, Dialect.NETLIFY).notes]
+    assert places == ["_headers:2", "_redirects:1", "_redirects:2", "_redirects:3"]
+
+
+def test_a_refusal_in_short_is_its_first_note_and_the_number_of_the_others() -> None:
+    bad = b'{"redirects": [\n{"source": "/a"},\n{"source": "/(", "destination": "/b"}]}'
+    with pytest.raises(RulesError) as error:
+        compile_rules(Sources({"vercel.json": bad}))
+    short = error.value.in_short
+    assert short.startswith("vercel.json:2: a rule has no `destination`")
+    assert short.endswith(" And 1 more: see the log.")
+    assert "\n" not in short
 
 
 def test_every_kind_of_rule_is_told_with_what_it_matches_and_does() -> None:
@@ -176,6 +194,8 @@ def test_the_dialect_that_is_named_outweighs_the_files(tmp_path: Path, capsys: p
     folder = str(write(tmp_path, {"_redirects": b"/a /b\n"}))
     assert told_json(capsys, folder)["dialect"] == "netlify"
     assert told_json(capsys, folder, "--dialect", "cloudflare")["dialect"] == "cloudflare"
+    assert run(["rules", folder, "--dialect", "default"]) == 0
+    assert "Dialect default; it reads none of _redirects" in capsys.readouterr().err
     read = told_json(capsys, folder, "--dialect", "default")
     assert (read["dialect"], read["listed"]) == ("default", [])
     assert run(["rules", folder, "--dialect", "apache"]) == 2

@@ -32,6 +32,7 @@ class Outer:
     table: dict[str, int] = field(default_factory=dict)
     environment: Environment = Environment.PREVIEW
     mode: Literal["a", "b"] = "a"
+    count: Literal["auto"] | int = 1
 
 
 def mistakes(data: object, environ: dict[str, str] | None = None) -> list[str]:
@@ -52,7 +53,9 @@ def test_everything_of_the_right_shape_arrives() -> None:
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    found = mistakes({"inner": {"size_mib": "3"}, "words": [1], "is_open": 1, "mode": "c", "environment": "prod"})
+    found = mistakes(
+        {"inner": {"size_mib": "3"}, "words": [1], "is_open": 1, "mode": "c", "environment": "prod"} | {"count": "many"}
+    )
     assert sorted(found) == sorted(
         [
             "name: missing",
@@ -61,6 +64,7 @@ def test_all_mistakes_are_told_at_once() -> None:
             "words[0] = 1: must be a string",
             "environment = 'prod': must be one of production, preview",
             "mode = 'c': must be one of a, b",
+            "count = 'many': must be \"auto\" or an integer",
         ]
     )
 

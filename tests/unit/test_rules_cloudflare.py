@@ -140,8 +140,8 @@ def test_a_rewrite_is_relative_only() -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("/a", "the line has 1 words. Instead: from to [status]"),
-        ("/a /b 301 more", "the line has 4 words"),
+        ("/a", "a line has two or three words, and this one 1. Instead: from to [status]"),
+        ("/a /b 301 more", "and this one 4."),
         ("/a /b 301!", "'301!' is no status here"),
         ("/a /b 404", "'404' is no status here. Instead: 200, 301"),
         ("https://a.example/ /b", "from is a URL"),
@@ -289,8 +289,8 @@ def test_a_missing_asset_never_answers_as_the_application_unless_somebody_naviga
 def test_functions_are_named_as_not_served() -> None:
     notes = site(paths=(*APP, "_worker.js", "_routes.json")).notes
     assert notes == [
-        "_worker.js: left out: functions are not served.",
         "_routes.json: left out: functions are not served.",
+        "_worker.js: left out: functions are not served.",
     ]
 
 

@@ -318,8 +318,8 @@ def test_a_bad_table_is_named_with_its_line_and_left_out(table: str, words: str)
 def test_what_is_not_served_of_netlify_toml_is_named() -> None:
     toml = "[functions]\nx = 1\n[[edge_functions]]\npath = '/'\n[[plugins]]\npackage = 'p'\n"
     assert [note.partition(": left out: ")[::2] for note in site(toml=toml).notes] == [
-        ("netlify.toml:3", "edge functions are not served."),
         ("netlify.toml:1", "functions are not served."),
+        ("netlify.toml:3", "edge functions are not served."),
         ("netlify.toml:5", "build plug-ins of Netlify's are not run."),
     ]
     signed = (

@@ -299,6 +299,11 @@ def test_what_means_something_that_is_not_done_here_is_named_with_its_line() -> 
     assert "'a b' is no name of a header" in notes[7]
 
 
+def test_a_misspelt_name_is_told_with_the_nearest_right_one() -> None:
+    notes = vercel(*SITE, headrs=[], redirects=[{**RULE, "permenant": True}], nothingLikeIt=1).notes
+    assert [note.partition("Instead: ")[2] for note in notes] == ["write `headers`.", "write `permanent`.", ""]
+
+
 def test_settings_about_vercels_own_builds_and_dashboard_are_not_talked_about() -> None:
     names = ("framework", "buildCommand", "installCommand", "outputDirectory", "ignoreCommand", "devCommand")
     quiet = dict.fromkeys((*names, "git", "github", "public", "version", "name", "alias", "scope", "$schema"), "x")

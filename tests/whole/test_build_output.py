@@ -55,7 +55,7 @@ async def test_a_build_that_writes_the_build_output_api_is_served_by_its_routes(
     log = await daemon.text(found["id"])
     assert "from .vercel/output/static" in log
     assert (
-        "Rules in the dialect vercel, from .vercel/output/config.json: 3 redirects and rewrites, 1 header rules" in log
+        "Rules in the dialect vercel, from .vercel/output/config.json: 3 redirects and rewrites, 1 header rule" in log
     )
     assert ".vercel/output/functions/api/hello.func: left out: the function /api/hello is not served" in log
 
@@ -90,7 +90,7 @@ async def test_a_malformed_vercel_json_refuses_the_deployment_with_its_line(daem
     files = {"index.html": b"x", "vercel.json": b'{\n  "redirects": [\n    {"source": "/a"}\n  ]\n}'}
     found = await daemon.until(await daemon.deploy(repository(daemon.home, "refused", files)), "failed")
     assert found["reason"] == "rejected"
-    assert "vercel.json:3: refused: a rule has no `destination`" in found["message"]
+    assert found["message"].startswith("vercel.json:3: a rule has no `destination`")
     assert "vercel.json:3: refused" in await daemon.text(found["id"])
 
 

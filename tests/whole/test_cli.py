@@ -111,7 +111,7 @@ async def test_what_the_build_output_api_left_is_deployed_with_its_rules(
     told = capsys.readouterr()
     assert "Not served: the function /api/hello" in told.err
     assert "functions/api/hello.func: left out: the function /api/hello is not served" in told.err
-    assert "1 redirects and rewrites" in told.err
+    assert "1 redirect or rewrite, 0 header rules" in told.err
     assert told.out == "http://shop.localhost:8080/\n"
 
 

@@ -31,5 +31,7 @@ def summary(rules: Rules) -> list[str]:
     every = (*rules.first, *rules.missed, *rules.failed, *rules.found)
     headers = sum(not rule.to and not rule.status for rule in every)
     files = dict.fromkeys(rule.place.file for rule in every) or {"no rule file": None}
-    counted = f"{len(every) - headers} redirects and rewrites, {headers} header rules"
+    leading = len(every) - headers
+    counted = "1 redirect or rewrite" if leading == 1 else f"{leading} redirects and rewrites"
+    counted += ", 1 header rule" if headers == 1 else f", {headers} header rules"
     return [f"Rules in the dialect {rules.dialect}, from {', '.join(files)}: {counted}"]

@@ -31,6 +31,13 @@ class RulesError(InvalidError):
         self.notes = tuple(notes)
         super().__init__("\n".join(told(self.notes)), fix="mend the file, or set the project's dialect by hand")
 
+    @property
+    def in_short(self) -> str:
+        """The first note, and how many more there are: for a place that has room for a sentence or two."""
+        first, rest = self.notes[0], len(self.notes) - 1
+        instead = f" Instead: {first.instead}" if first.instead else ""
+        return f"{first.place}: {first.what}{instead}" + (f" And {rest} more: see the log." if rest else "")
+
 
 def told(notes: Iterable[Note]) -> list[str]:
     """*notes* as lines, the first ones where there are many."""

@@ -7,7 +7,7 @@ from typing import Final
 from scalemesh.rules import Place
 from scalemesh.services.rules.notebook import Unfit
 
-SYNTAX: Final = "from [key=value ...] to [status[!]] [Condition=value,... ...]"
+SYNTAX: Final = "from [key=value ...] to [status[!]] [Condition=value,...]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def cloudflare_line(place: Place, text: str) -> Redirection:
     """
     words = text.split()
     if not 2 <= len(words) <= 3:
-        raise Unfit(f"the line has {len(words)} words.", "from to [status]")
+        raise Unfit(f"a line has two or three words, and this one {len(words)}.", "from to [status]")
     status = 302
     if len(words) == 3:
         if words[2] not in CLOUDFLARE_STATUSES:

@@ -1,6 +1,7 @@
 """Reads the rule files of the dialect vercel: vercel.json, or what a build left by the Build Output API."""
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -123,7 +124,8 @@ class _Reading:
                 what, instead = LEFT_OUT[key]
                 self._note(self._document.place(key), f"`{key}`: {what}.", f"{instead}.", "left out")
             elif key not in SILENT:
-                self._note(self._document.place(key), f"`{key}` is not known here.", "", "left out")
+                near = _nearest(key, SILENT | LEFT_OUT.keys())
+                self._note(self._document.place(key), f"`{key}` is not known here.", near, "left out")
         others = sorted({"cleanUrls", "trailingSlash", "redirects", "headers", "rewrites"} & self._values.keys())
         if "routes" in self._values and others:
             self._note(
@@ -165,7 +167,8 @@ class _Reading:
 
     def _name_unknown(self, item: Mapping[str, Any], known: frozenset[str], place: Place) -> None:
         for name in sorted(item.keys() - known):
-            self._note(place, f"`{name[:80]}` is not known here, and does nothing.", "", "limited")
+            what = f"`{name[:80]}` is not known here, and does nothing."
+            self._note(place, what, _nearest(name, known), "limited")
 
     def _matching(self, item: Mapping[str, Any], place: Place) -> _Matching:
         source = _text(item, "source")
@@ -253,3 +256,9 @@ def _text(item: Mapping[str, Any], key: str) -> str:
     if len(value) > MAX_PATTERN:
         raise InvalidError(f"`{key}` has {len(value):,} characters", why=f"at most {MAX_PATTERN:,} are allowed")
     return value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """What *name* was probably meant to be, as something to write instead; empty where nothing is near."""
+    near = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.75)
+    return f"write `{near[0]}`." if near else ""

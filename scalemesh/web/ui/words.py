@@ -72,8 +72,8 @@ ADVICE: Final = {
         "What built or sent it went away. Deploy again; if it stays so, run scalemesh check on the server.",
     ),
     Reason.REJECTED: (
-        "The build was refused",
-        "The sentence names what was refused, and why. If no build is taken here, run scalemesh check on the server.",
+        "The deployment was refused",
+        "Mend what is named here, and deploy again. If no build is taken here, run scalemesh check on the server.",
     ),
     Reason.SKIPPED: (
         "The build was skipped",
