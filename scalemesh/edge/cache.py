@@ -28,6 +28,7 @@ BLOB_CACHE_BYTES: Final = 64 * 1024 * 1024
 SITE_CACHE_BYTES: Final = 32 * 1024 * 1024
 FETCH_TIMEOUT_S: Final = 10.0
 
+_TABLES: Final = 3  #: of one site; one that is too large would else be read and decoded for each visit
 _EACH: Final = 200  #: what a key, its value's head and their places in two tables weigh, about
 _ENTRY: Final = 500  #: an entry of a table in memory, about
 _VARIANT: Final = 350  #: and each of its variants
@@ -47,17 +48,22 @@ class Shared(Generic[K, V]):
     another of those who wait takes over: no fetch runs for nobody, and none dies with a stranger.
     """
 
-    def __init__(self, fetch: Callable[[K], Awaitable[V]], weigh: Callable[[V], int], capacity_bytes: int) -> None:
-        self._fetch, self._weigh, self._capacity = fetch, weigh, capacity_bytes
+    def __init__(
+        self, fetch: Callable[[K], Awaitable[V]], weigh: Callable[[V], int], capacity_bytes: int, *, giants: int = 0
+    ) -> None:
+        """*giants*: so many that are heavier than all room are kept besides, the last ones."""
+        self._fetch, self._weigh, self._capacity, self._most_giants = fetch, weigh, capacity_bytes, giants
         self._kept: OrderedDict[K, V] = OrderedDict()
+        self._giants: OrderedDict[K, V] = OrderedDict()
         self._fetching: dict[K, asyncio.Future[V]] = {}
         self.weight_bytes = 0
 
     def peek(self, key: K) -> V | None:
         """What is kept under *key* now."""
         value = self._kept.get(key)
-        if value is not None:
-            self._kept.move_to_end(key)
+        if value is None:
+            return self._giants.get(key)
+        self._kept.move_to_end(key)
         return value
 
     async def get(self, key: K) -> V:
@@ -89,7 +95,12 @@ class Shared(Generic[K, V]):
     def keep(self, key: K, value: V) -> None:
         """Remember *value*. What is there already stays: it may have come another way while this was fetched."""
         weight = self._weigh(value) + _EACH
-        if weight > self._capacity or key in self._kept:
+        if key in self._kept:
+            return
+        if weight > self._capacity:
+            self._giants[key] = value
+            while len(self._giants) > self._most_giants:
+                self._giants.popitem(last=False)
             return
         self._kept[key] = value
         self.weight_bytes += weight
@@ -159,7 +170,9 @@ class Sites:
     ) -> None:
         """*file_of* tells where the store keeps a blob on this machine; None: it does not."""
         self._store, self._timeout_s, self._file_of = store, timeout_s, file_of
-        self._parts: Shared[tuple[_Kind, Digest], _Part] = Shared(self._fetch, _weight_of, capacity_bytes)
+        self._parts: Shared[tuple[_Kind, Digest], _Part] = Shared(
+            self._fetch, _weight_of, capacity_bytes, giants=_TABLES
+        )
 
     def at_once(self, route: Route) -> Site | None:
         """As ``peek``, but reads what is missing from small local files that the system has in memory."""

@@ -77,10 +77,15 @@ async def test_a_route_that_leads_nowhere_has_no_site() -> None:
         await Sites(store).read(nowhere)
 
 
-async def test_tables_that_do_not_fit_are_read_each_time() -> None:
+async def test_the_tables_of_one_site_that_do_not_fit_are_kept_all_the_same() -> None:
+    """Read and decoded at each visit, they would cost every other site its time."""
     store = MemoryStore()
     production, _ = routes(store)
     sites = Sites(store, capacity_bytes=100)
-    for _ in range(2):
+    for _ in range(3):
         assert (await sites.read(production)).encodings == KNOWN
-    assert sites.peek(production) is None
+        assert sites.peek(production) is not None
+    assert len(store.begun) == len(set(store.begun))
+    for number in range(3):
+        await sites.read(route(store, "other.localhost", files={"a": bytes([number])}))
+    assert sites.peek(production) is None, "but no more of them than one site has"

@@ -4,7 +4,9 @@ import base64
 
 import pytest
 
+from scalemesh.rules import Dialect
 from scalemesh.services.rules.notes import RulesError
+from tests.unit.dialects import brought
 from tests.unit.test_rules_netlify import SITE, site
 
 
@@ -141,3 +143,18 @@ def test_a_protection_of_netlify_toml_without_users_lets_nobody_in() -> None:
 def test_past_the_limit_header_rules_are_left_out_and_named() -> None:
     asked = site(headers="".join(f"/{number}\n X-A: 1\n" for number in range(1001)))
     assert asked.notes == ["_headers:2001: left out: a site has at most 1,000 header rules."]
+
+
+def test_what_basic_auth_protects_is_kept_by_no_cache_for_everybody() -> None:
+    headers = "/assets/*\n  Basic-Auth: a:b\n/assets/mine.txt\n  Cache-Control: public, max-age=9\n"
+    asked = brought(
+        Dialect.NETLIFY, {"_headers": headers}, ("assets/a-BxYz12aB.js", "assets/b.txt", "assets/mine.txt", "c.txt")
+    )
+    controls = {
+        "/assets/a-BxYz12aB.js": "private, max-age=31536000, immutable",
+        "/assets/b.txt": "private, max-age=0, must-revalidate",
+        "/assets/mine.txt": "public, max-age=9",
+        "/c.txt": "public, max-age=0, must-revalidate",
+    }
+    assert {path: asked.ask(path, headers=basic("a:b")).one("Cache-Control") for path in controls} == controls
+    assert asked.ask("/assets/b.txt").one("Cache-Control") == "no-store"

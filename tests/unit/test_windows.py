@@ -11,6 +11,7 @@ from scalemesh.edge.decide import decide
 from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.edge.site import Site
 from scalemesh.errors import InvalidError
+from scalemesh.rules import Dialect, Rules
 from scalemesh.services import windows
 from scalemesh.services.encodings import Encodings
 from scalemesh.services.manifests import make_manifest
@@ -38,7 +39,13 @@ def window(*paths: str) -> Window:
 
 
 def ask(
-    found: Window, target: str, *, now: datetime = AT, live: Sequence[str] = ("index.html",), **more: str
+    found: Window,
+    target: str,
+    *,
+    now: datetime = AT,
+    live: Sequence[str] = ("index.html",),
+    rules: Rules | None = None,
+    **more: str,
 ) -> Answer:
     route = Route(
         host="shop.localhost",
@@ -49,6 +56,7 @@ def ask(
         manifest=Digest("0" * 64),
     )
     now_live = manifest(LIVE, live, 9)
+    now_live = replace(now_live, rules=rules or now_live.rules)
     site = Site(route=route, manifest=now_live, rules=Ruleset(now_live.rules), window=found)
     answer = decide(
         Visit(method="GET", target=target, accept_encoding=more.get("accept_encoding"), range=more.get("range")),
@@ -61,6 +69,14 @@ def ask(
 
 def header(answer: Answer, name: str) -> str | None:
     return dict(answer.headers).get(name)
+
+
+def test_an_address_that_is_proper_only_while_a_former_file_answers_is_kept_by_nobody() -> None:
+    """The redirect to it ends with the file."""
+    rules = Rules(dialect=Dialect.VERCEL, trailing_slash=False)
+    answer = ask(window(HASHED), f"/{HASHED}/", rules=rules)
+    assert (answer.status, header(answer, "Location"), answer.by_target) == (308, f"/{HASHED}", False)
+    assert ask(window(HASHED), f"/{HASHED}/", now=AT + WEEK, rules=rules).status == 404
 
 
 def test_a_hashed_file_of_a_former_deployment_is_answered_as_that_deployments() -> None:

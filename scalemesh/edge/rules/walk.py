@@ -14,13 +14,13 @@ from urllib.parse import parse_qsl, unquote
 from scalemesh.edge.rules import cloudflare, default, netlify, vercel
 from scalemesh.edge.rules.asked import Asked, fields_of
 from scalemesh.edge.rules.habits import Habits
-from scalemesh.edge.rules.outcome import Change, Forward, Missing, Outcome, Protected, Redirect, Serve
+from scalemesh.edge.rules.outcome import Change, Changes, Forward, Missing, Outcome, Protected, Redirect, Serve
 from scalemesh.edge.rules.protection import may_enter
 from scalemesh.edge.rules.ruleset import NO_PATH, Captures, Phase, Ready, Ruleset, filled, filled_address, in_header
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import Malformed, read_target, write_target
 from scalemesh.patterns import Budget
-from scalemesh.rules import Dialect, Place, Rule
+from scalemesh.rules import Dialect, HeaderChange, Place, Rule
 from scalemesh.services.content_types import HTML, is_asset
 from scalemesh.services.windows import Former
 from scalemesh.values import Entry, Manifest
@@ -33,6 +33,8 @@ DIALECTS: Final[Mapping[Dialect, Habits]] = {
 }
 ABSOLUTE: Final = ("http://", "https://")
 LOOK_EVERY: Final = 32  #: rules that are tried between two looks at the time
+PRIVATE: Final = "private, max-age=0, must-revalidate"
+PRIVATE_FOR_EVER: Final = "private, max-age=31536000, immutable"
 GUARD: Final = "Basic-Auth"  #: never as it was written: passwords stand there
 
 
@@ -68,6 +70,7 @@ class _Walk:
         self._path = asked.path[1:]  #: where files are looked for; a rule may lead elsewhere
         self._status = 0  #: of the answer, where a rule said so
         self._changes: list[Change] = []
+        self._guard: Place | None = None  #: of the protection that let the visitor in
 
     def outcome(self) -> Outcome:
         if (refused := self._protected()) is not None:
@@ -90,6 +93,7 @@ class _Walk:
             if covers and not may_enter(self._asked.header("authorization"), guard.protection.users):
                 self._note(GUARD, place, "a name and a password are needed", matched=True)
                 return Protected(because=str(place))
+            self._guard = place if covers else self._guard
             self._note(GUARD, place, "the visitor may enter" if covers else NO_PATH)
         return None
 
@@ -240,8 +244,15 @@ class _Walk:
             self._try_all(self._ruleset.found)
         if isinstance(outcome, Protected):
             return outcome
-        changes = (*self._habits.sets, *self._changes)
+        changes = (*self._habits.sets, *self._kept_private(outcome), *self._changes)
         return replace(outcome, changes=changes) if changes else outcome
+
+    def _kept_private(self, outcome: Outcome) -> Changes:
+        """A cache between us and others would show a protected file to everybody."""
+        if self._guard is None or not isinstance(outcome, Serve):
+            return ()
+        value = PRIVATE_FOR_EVER if outcome.entry.immutable else PRIVATE
+        return (Change(HeaderChange(name="Cache-Control", value=value), value, self._guard, is_default=True),)
 
     def _with_query(self, url: str) -> str:
         """*url* with the visitor's query: all of it where the URL has none, else as the dialect has it."""

@@ -14,6 +14,7 @@ from scalemesh.services.rules.notes import Note, RulesError
 
 MOST_ITEMS: Final = 12_000  #: of a list whose lines are counted: no list of rules may be longer
 MAX_TEXT: Final = 160  #: characters of a rule, as it is shown
+_HALF: Final = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")  #: two make a character; one alone is none
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
@@ -53,6 +54,9 @@ def read_document(file: str, text: str) -> Document:
         raise _refused(
             Place(file=file), "this is no JSON that can be read: nested too deeply, or a giant number."
         ) from error
+    if (half := _HALF.search(text)) is not None and not _is_text(values):
+        line = text.count("\n", 0, half.start()) + 1
+        raise _refused(Place(file=file, line=line), f"{half[0]} is half of a character. Write the character itself.")
     if not isinstance(values, dict):
         raise _refused(Place(file=file, line=1), 'its top is no object. Write { "redirects": [ … ] }.')
     lines, items = _Scan(text, values).whole()
@@ -114,6 +118,14 @@ class _Scan:
         self._line += self._text.count("\n", self._counted, self._at)
         self._counted = self._at
         return self._line
+
+
+def _is_text(values: Any) -> bool:
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refused(place: Place, what: str) -> RulesError:
