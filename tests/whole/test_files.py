@@ -129,4 +129,4 @@ async def test_a_crash_around_the_encodings_costs_nothing(daemon: RunningDaemon,
     status, body, headers = await got(daemon, OLD, **{"Accept-Encoding": "br"})
     assert (status, headers["Content-Encoding"]) == (200, "br")
     assert brotli.decompress(body) == script("a")
-    assert not daemon.temporary_files()
+    await daemon.eventually(lambda: not daemon.temporary_files())
