@@ -168,8 +168,13 @@ def test_a_static_site_in_public_is_found_there(tmp_path: Path) -> None:
         ("next", "_next/static/chunks/main-0f3b9c1d2e4a5b6c.js", True),
         ("astro", "_astro/index.BJ7hTq1k.css", True),
         ("create-react-app", "static/js/main.1a2b3c4d.js", True),
-        ("static", "assets/index-DiwrgTda.js", False),
         ("unknown", "assets/index-DiwrgTda.js", False),
+        ("static", "assets/index-DiwrgTda.js", True),
+        ("static", "_next/static/chunks/main-0a1b2c3d4e5f6789.js", True),
+        ("static", "assets/logo-DiwrgTda.png", False),
+        ("static", "index-DiwrgTda.js", False),
+        ("static", "assets/app-20240101.js", False),
+        ("other", "static/js/main.0a1b2c3d.js", True),
     ],
 )
 def test_only_hash_named_files_are_immutable(slug: str, path: str, is_hashed: bool) -> None:
