@@ -56,6 +56,11 @@ class Budget:
             log.warning("the rules of one visit take too long")
             raise Spent
 
+    def excuse(self, seconds: float) -> None:
+        """Do not count what is done once, and not for each visit."""
+        if self._until_s:
+            self._until_s += seconds
+
     def fill(self, letters: int) -> None:
         """Take room for *letters* of what was captured.
 
@@ -90,11 +95,14 @@ class Pattern:
         """
         if not subject.startswith(self._prefix):
             return None
+        budget = budget or Budget()
         if self._compiled is None:
+            began_s = thread_time()
             self._compiled = _compiled(self.text, ignores_case=self._ignores_case)
+            budget.excuse(thread_time() - began_s)
         if not subject.isascii():
             subject = subject.encode("utf-8", "replace").decode()
-        found = self._found(subject, budget or Budget())
+        found = self._found(subject, budget)
         if found is None:
             return None
         numbered = {str(number): text for number, text in enumerate(found.groups(), 1) if text is not None}

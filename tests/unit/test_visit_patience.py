@@ -91,3 +91,12 @@ def test_many_headers_that_are_filled_in_share_one_limit() -> None:
     asked: Asked = with_rules(Rules(dialect=Dialect.VERCEL, first=(rule,)), "index.html")
     assert asked.ask("/" + "a" * 4000).status == 503
     assert asked.ask("/a").one("X-199") == "a"
+
+
+def test_the_first_visit_of_a_site_with_as_many_patterns_as_vercel_allows_is_answered() -> None:
+    """Patterns are compiled at their first use, which may take longer than a visit has."""
+    rules = [{"source": f"/:a/{number}/:b", "destination": "/index.html"} for number in range(2048)]
+    headers = [{"source": f"/:a/{number}/:b", "headers": []} for number in range(2048)]
+    site = vercel("index.html", redirects=rules[::-1], rewrites=rules, headers=headers)
+    assert site.answer("/x/y").status == 404
+    assert site.answer("/x/2047/y").status == 308
