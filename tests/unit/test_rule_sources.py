@@ -14,7 +14,7 @@ from scalemesh.services.publisher import check_files
 from scalemesh.services.rules.notes import RulesError
 from scalemesh.services.rules.sources import CONFIG, function_files, read_sources
 from scalemesh.values import Digest, Limits
-from tests.unit.vercel_site import AT, ID
+from tests.unit.dialects import AT, ID
 
 NOWHERE = Digest("0" * 64)  # no store has it
 ODD = (

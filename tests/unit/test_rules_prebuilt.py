@@ -14,7 +14,8 @@ from scalemesh.edge.site import Site
 from scalemesh.rules import Condition, Dialect, HeaderChange, Place, Protection, Rule, Rules
 from scalemesh.services.encodings import Encodings
 from scalemesh.services.windows import Former, Window, grown
-from tests.unit.test_visit_decide import AT, ROUTE, site
+from tests.unit.dialects import AT, ROUTE
+from tests.unit.test_visit_decide import site
 
 HASHED = "assets/index-BxYz12aB.js"
 MANIFESTS = [site("index.html"), site("index.html", "404.html", "a.html", "b/index.html", "x.js", "b.js")]

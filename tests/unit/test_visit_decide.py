@@ -1,7 +1,6 @@
 """What a visit is answered, decided without a connection: rules, statuses and headers."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pytest
@@ -17,18 +16,9 @@ from scalemesh.edge.site import Site
 from scalemesh.rules import HeaderChange, Place
 from scalemesh.services.encodings import Encodings
 from scalemesh.services.manifests import make_manifest
-from scalemesh.values import Blob, DeploymentId, Digest, HostKind, Manifest, ProjectId, Route, State
+from scalemesh.values import Blob, Digest, HostKind, Manifest, Route, State
+from tests.unit.dialects import AT, ID, ROUTE
 
-ID = DeploymentId("dpl_abcdefghij2345678901")
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ROUTE = Route(
-    host="shop.localhost",
-    kind=HostKind.PRODUCTION,
-    project=ProjectId("prj_a"),
-    project_name="shop",
-    deployment=ID,
-    manifest=Digest("0" * 64),
-)
 MATRIX = ("file.html", "folder/index.html", "both.html", "both/index.html", "404.html", "folder/404.html")
 
 

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from scalemesh.edge.answers import Answer, Passage, Slice, Visit
@@ -14,18 +13,8 @@ from scalemesh.services.manifests import decode, encode, make_manifest
 from scalemesh.services.rules.compiled import Compiled
 from scalemesh.services.rules.compiling import compile_rules
 from scalemesh.services.rules.sources import CONFIG, Sources
-from scalemesh.values import DeploymentId, Digest, HostKind, Manifest, ProjectId, Route
-
-ID = DeploymentId("dpl_abcdefghij2345678901")
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ROUTE = Route(
-    host="shop.localhost",
-    kind=HostKind.PRODUCTION,
-    project=ProjectId("prj_a"),
-    project_name="shop",
-    deployment=ID,
-    manifest=Digest("0" * 64),
-)
+from scalemesh.values import Manifest
+from tests.unit.dialects import AT, ID, ROUTE
 
 
 @dataclass(frozen=True)
