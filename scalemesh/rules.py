@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
+#: Orders to a server in front of us, or about ports: they would have it send its own files, or visitors elsewhere.
+ORDERS: Final = frozenset({"alt-svc", "x-accel-redirect", "x-sendfile", "x-lighttpd-send-file"})
 #: Headers that no rule sets: they say how a message is framed (RFC 9110, 7.6.1; RFC 9112), or are ours to vouch for.
 NEVER_SET: Final = frozenset(
     {
         *("connection", "content-length", "date", "keep-alive", "proxy-connection", "te", "trailer"),
         *("transfer-encoding", "upgrade", "x-scalemesh-deployment", "x-request-id", "content-encoding"),
         *("content-range", "accept-ranges", "etag", "last-modified", "server"),
+        *ORDERS,
     }
 )
 

@@ -9,6 +9,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from scalemesh.edge.answers import Headers, Passage
 from scalemesh.edge.cookies import host_only
+from scalemesh.rules import ORDERS
 
 LOOP_HEADER: Final = "CDN-Loop"  # RFC 8586; unlike Via, it makes no origin turn its compression off
 LOOP_NAME: Final = "scalemesh"
@@ -24,10 +25,7 @@ _ABOUT_VISITOR: Final = frozenset(
 )
 _CREDENTIALS: Final = frozenset({"cookie", "authorization"})
 _HANDSHAKE: Final = re.compile(r"sec-websocket-(?:key|version|extensions|accept|protocol)")
-#: Orders to a server in front of us, or about the origin's own ports.
-_NOT_FOR_VISITORS: Final = frozenset(
-    {"alt-svc", "x-accel-redirect", "x-sendfile", "x-lighttpd-send-file", "server", "x-request-id"}
-)
+_NOT_FOR_VISITORS: Final = ORDERS | {"server", "x-request-id"}
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 

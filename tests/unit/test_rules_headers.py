@@ -78,3 +78,24 @@ def test_a_missing_asset_never_answers_as_a_page_that_has_no_extension() -> None
     assert site.answer("/users").status == 200
     assert site.answer("/old.js").status == 404
     assert site.answer("/old.js", fetch_mode="navigate").status == 200
+
+
+ORDERED = [
+    ("X-Accel-Redirect", "/private/"),
+    ("x-sendfile", "/etc/passwd"),
+    ("X-Lighttpd-Send-File", "/etc/passwd"),
+    ("Alt-Svc", "h2=evil.example"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ORDERED)
+def test_no_rule_gives_orders_to_a_server_in_front_of_us(name: str, value: str) -> None:
+    by_vercel = vercel("file", headers=everywhere((name, value)))
+    assert header(by_vercel.answer("/file"), name) is None
+    by_route = build_output("file", routes=[{"src": "/file", "headers": {name: value}, "continue": True}])
+    assert header(by_route.answer("/file"), name) is None
+    by_line = netlify(f"/*\n  {name}: {value}\n", "file")
+    assert by_line.ask("/file").one(name) is None
+    for notes in (by_vercel.notes, by_route.notes, by_line.notes):
+        assert len(notes) == 1
+        assert name in notes[0]
