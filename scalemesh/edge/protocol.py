@@ -32,7 +32,7 @@ CLOSE: Final = b"Connection: close\r\n\r\n"
 class Connection(asyncio.Protocol):
     __slots__ = (
         "_begun", "_busy", "_ends", "_for_good", "_front", "_heads", "_inner", "_is_full", "_last", "_peer",
-        "_rest_bytes", "_sender", "_stalled", "_timer", "_transport", "_unsent", "_waiting",
+        "_rest_bytes", "_sender", "_stalled", "_timer", "_transport", "_unsent", "_waiting", "_way",
     )  # fmt: skip
 
     def __init__(self, front: Front, first: bytes = b"") -> None:
@@ -41,6 +41,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._inner: Inner | None = None
         self._sender: FileSender | None = None
+        self._way: socket.socket | None = (
+            None  #: the same connection, for files: the event loop watches its own for itself
+        )
         self._waiting = first  #: received, not looked at yet
         self._is_full = False  #: so much waits that the socket is not read
         self._begun = 0.0  #: since when a head is not whole, or one is aiohttp's to wait for; 0: there is none
@@ -74,6 +77,9 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         if self._sender is not None:
             self._sender.close()
+        if self._way is not None:
+            self._way.close()
+            self._way = None
         if self._inner is not None:
             self._inner.connection_lost(exc)
             self._inner = None
@@ -109,7 +115,7 @@ class Connection(asyncio.Protocol):
             head = self._heads.get(data[end:])
             if head is not None and head.is_plainest and data.endswith(_VERSION, 0, end):
                 form = front.quick.form(head, data[4 : end - 9])
-                if form is not None and self._send_form(form, head.if_none_match):
+                if form is not None and self._send_form(form, head):
                     return
         self._take(data)
 
@@ -178,7 +184,7 @@ class Connection(asyncio.Protocol):
         if not front.is_site(head.host):
             return False
         form = front.quick.form(head, target) if method == "GET" and head.is_plainest else None
-        if form is not None and self._send_form(form, head.if_none_match):
+        if form is not None and self._send_form(form, head):
             return True
         ready = front.quick.answer(method, head, target)
         if ready is None:
@@ -188,19 +194,22 @@ class Connection(asyncio.Protocol):
         self._send(head, ready, ready.body)
         return True
 
-    def _send_form(self, form: Form, if_none_match: bytes | None) -> bool:
+    def _send_form(self, form: Form, head: Head) -> bool:
         """Send what was prebuilt, to a connection that stays; False where that is not the answer."""
         transport, front = self._transport, self._front
         if transport is None:
             return False
-        if if_none_match is None:
-            parts = (form.head, front.begin(form.status, form.body_bytes), form.body)
+        if head.if_none_match is None:
+            body = form.body
+            if isinstance(body, FilePart):
+                return self._send_file(head, form, body)
+            parts = (form.head, front.begin(form.status, form.body_bytes), body)
             if form.body_bytes > JOINED:
                 transport.writelines(parts)
             else:
                 transport.write(b"".join(parts))
             return True
-        if if_none_match == form.etag and form.not_modified:
+        if head.if_none_match == form.etag and form.not_modified:
             transport.write(form.not_modified + front.begin(304, 0))
             return True
         return False
@@ -211,19 +220,21 @@ class Connection(asyncio.Protocol):
         if head.closes:
             transport.close()
 
-    def _first(self, head: Head, ready: Ready) -> bytes:
+    def _first(self, head: Head, ready: Ready | Form) -> bytes:
         fresh = self._front.begin(ready.status, ready.body_bytes)
         return ready.head + (fresh[:-2] + CLOSE if head.closes else fresh)
 
     # Files
 
-    def _send_file(self, head: Head, ready: Ready, part: FilePart) -> bool:
+    def _send_file(self, head: Head, ready: Ready | Form, part: FilePart) -> bool:
         """Begin to send a file; False where that cannot be."""
         transport, front = cast("asyncio.Transport", self._transport), self._front
         if transport.get_write_buffer_size():
             return False
         try:
-            self._sender = FileSender(front.loop, transport, part, self._sent(head))
+            if self._way is None:
+                self._way = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            self._sender = FileSender(front.loop, self._way, part, self._sent(head))
         except OSError:
             return False  # aiohttp's way has words for it
         self._busy = True

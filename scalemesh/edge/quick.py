@@ -58,8 +58,8 @@ class Form:
     def __init__(self, route: Route, ready: Ready, etag: bytes) -> None:
         self.route, self.status, self.head, self.etag = route, ready.status, ready.head, etag
         self.not_modified = b""  #: the head of the 304, once somebody asked for it
-        self.body = ready.body if isinstance(ready.body, bytes) else b""
-        self.body_bytes = len(self.body)
+        self.body = ready.body
+        self.body_bytes = ready.body_bytes
         self.used_at = 0  #: the turn of the clock in which it was last asked for
 
 
@@ -96,14 +96,15 @@ class Forms:
 
 def _weight(key: Key, form: Form) -> int:
     """Bytes, about; the same all its life: the head of a 304, which may come later, is no longer than the other."""
-    return sum(map(len, key)) + 2 * len(form.head) + len(form.body) + _EACH
+    body_bytes = form.body_bytes if isinstance(form.body, bytes) else 0
+    return sum(map(len, key)) + 2 * len(form.head) + body_bytes + _EACH
 
 
 class Tally:
     """Answers counted where counting must cost nothing; ``drain`` hands them over."""
 
     def __init__(self) -> None:
-        self.statuses = [0] * 600
+        self.statuses = [0] * 1000
         self.body_bytes = 0
 
     def drain(self, visited: Callable[[int, int, int], None]) -> None:
@@ -196,6 +197,6 @@ class Quick:
             form = self._forms.get(key)
             if ready.status == 304 and form is not None and form.route is route and form.etag == head.if_none_match:
                 form.not_modified = ready.head
-        elif isinstance(ready.body, bytes) and self._forms.is_wanted(key):
+        elif self._forms.is_wanted(key):
             etag = next((value for name, value in answer.headers if name == "ETag"), "")
             self._forms.keep(key, Form(route, ready, etag.encode()))

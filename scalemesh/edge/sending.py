@@ -15,18 +15,17 @@ AT_ONCE: Final = 1024 * 1024  #: bytes in one turn of the event loop: others wai
 class FileSender:
     """One answer with a file for a body. The transport's own buffer must be empty, and nobody else may write meanwhile.
 
-    Works on a duplicate of the transport's descriptor, since an event loop watches its own for itself. *ended* is
-    called once: with True if all was sent.
+    *ended* is called once: with True if all was sent.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        transport: asyncio.Transport,
+        way: socket.socket,
         part: FilePart,
         ended: Callable[[bool], None],
     ) -> None:
-        """Open the file.
+        """Open the file. *way* is the connection, by a descriptor of our own; it stays the caller's to close.
 
         Raises:
             OSError: it is not there, or not whole.
@@ -34,17 +33,13 @@ class FileSender:
         self._loop, self._part, self._ended = loop, part, ended
         self._head = b""
         self._at = part.start
-        self._socket: socket.socket | None = None
+        self._socket: socket.socket | None = way
         self._is_watching = self._is_warming = False
         self.last_s = loop.time()  #: when something was last taken
         self._file = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if os.fstat(self._file).st_size < part.stop:
-                raise OSError("the file is shorter than it was")
-            self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-        except OSError:
+        if os.fstat(self._file).st_size < part.stop:
             self.close()
-            raise
+            raise OSError("the file is shorter than it was")
 
     def begin(self, head: bytes) -> None:
         """Send *head*, then the file."""
@@ -69,7 +64,6 @@ class FileSender:
         if self._socket is not None:
             if self._is_watching:
                 self._loop.remove_writer(self._socket.fileno())
-            self._socket.close()
             self._socket = None
         if self._file >= 0:
             os.close(self._file)

@@ -186,7 +186,7 @@ async def test_random_kills_lose_and_double_no_line_and_change_no_byte(daemon: R
     assert texts == [f"line {number}" for number in range(1, LINES + 1)]
     assert await page(daemon, "talks.localhost") == OLD_PAGE
     await daemon.eventually(lambda: not daemon.processes(deployment))
-    assert not daemon.temporary_files()
+    await daemon.eventually(lambda: not daemon.temporary_files())
     await daemon.stop()
 
 

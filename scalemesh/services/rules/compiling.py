@@ -54,7 +54,8 @@ def _unread(sources: Sources, dialect: Dialect) -> Iterator[Note]:
         text = (sources.text(name) or "").strip()
         if text and mark in text and name not in READ[dialect]:
             what = f"its rules are not read: this site follows the dialect {dialect}."
-            instead = f"the same rules as {dialect} has them, or the project's dialect {other}"
+            same = "" if dialect is Dialect.DEFAULT else f"the same rules as {dialect} has them, or "
+            instead = f"{same}the project's dialect {other}"
             yield Note(place=Place(file=name), what=what, instead=instead, effect="left out")
 
 
