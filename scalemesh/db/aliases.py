@@ -1,6 +1,9 @@
 """Aliases (host name -> deployment) in the database, and the generation that every change of routing takes."""
 
 import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from scalemesh.db.columns import digest_or_none
@@ -8,7 +11,7 @@ from scalemesh.db.database import Database, Transaction
 from scalemesh.errors import ConflictError
 from scalemesh.values import Deployment, DeploymentId, Digest, HostKind, ProjectId, Route, State
 
-ROUTES: Final = """
+_ROUTES: Final = """
 SELECT alias.host, alias.kind, alias.branch, project.id AS project_id, project.name AS project_name,
     deployment.id AS deployment_id, deployment.state AS state, deployment.manifest AS manifest,
     deployment.encodings AS encodings,
@@ -17,9 +20,16 @@ SELECT alias.host, alias.kind, alias.branch, project.id AS project_id, project.n
      ORDER BY newest.sequence DESC LIMIT 1) AS newest_state
 FROM alias JOIN project ON project.id = alias.project_id
     LEFT JOIN deployment ON deployment.id = alias.deployment_id
-WHERE :project IS NULL OR alias.project_id = :project
+"""
+ROUTES: Final = _ROUTES + " WHERE alias.project_id = :project ORDER BY alias.host"
+ROUTES_AFTER: Final = (
+    _ROUTES  # noqa: S608 -- constants
+    + """
+WHERE alias.project_id IN (SELECT id FROM project WHERE id > :after ORDER BY id LIMIT :projects)
 ORDER BY alias.project_id, alias.host
 """
+)
+PAGE_PROJECTS: Final = 2000  #: whose routes are read at once: all of many would leave their memory behind
 NEXT_GENERATION: Final = "UPDATE counter SET value = value + 1 WHERE name = 'generation' RETURNING value"
 GENERATION: Final = "SELECT value FROM counter WHERE name = 'generation'"
 INSERT: Final = """
@@ -45,16 +55,21 @@ class AliasRows:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def all_routes(self) -> tuple[int, dict[ProjectId, list[Route]]]:
-        """Every project's routes, and the generation that they stand for."""
+    async def generation(self) -> int:
+        """That of the last change of routing."""
         row = await self._db.one(GENERATION)
-        routes: dict[ProjectId, list[Route]] = {}
-        for found in await self._db.all(ROUTES, {"project": None}):
-            routes.setdefault(ProjectId(found["project_id"]), []).append(read_route(found))
-        return (int(row["value"]) if row else 0), routes
+        return int(row["value"]) if row else 0
+
+    async def all_routes(self) -> AsyncIterator[tuple[ProjectId, list[Route]]]:
+        """Every project's routes, project by project."""
+        after = ""
+        while rows := await self._db.all(ROUTES_AFTER, {"after": after, "projects": PAGE_PROJECTS}):
+            for project, found in groupby(rows, key=itemgetter("project_id")):
+                yield ProjectId(project), read_routes(found)
+            after = rows[-1]["project_id"]
 
     async def of_project(self, project: ProjectId) -> list[Route]:
-        return [read_route(row) for row in await self._db.all(ROUTES, {"project": project})]
+        return read_routes(await self._db.all(ROUTES, {"project": project}))
 
     async def previous(self, project: ProjectId, before: int) -> DeploymentId | None:
         """The newest ready production deployment older than sequence *before*."""
@@ -70,7 +85,7 @@ async def pointing_at(tx: Transaction, deployment: DeploymentId) -> list[str]:
 async def snapshot(tx: Transaction, project: ProjectId) -> tuple[int, list[Route]]:
     """The project's routes as this transaction leaves them, under a new generation."""
     row = await tx.one(NEXT_GENERATION)
-    routes = [read_route(found) for found in await tx.all(ROUTES, {"project": project})]
+    routes = read_routes(await tx.all(ROUTES, {"project": project}))
     return (int(row["value"]) if row else 0), routes
 
 
@@ -110,16 +125,22 @@ async def point_production(tx: Transaction, project: ProjectId, deployment: Depl
     await tx.run(POINT, {"project": project, "deployment": deployment})
 
 
-def read_route(row: sqlite3.Row) -> Route:
+def read_routes(rows: Iterable[sqlite3.Row]) -> list[Route]:
+    """The routes of one project; what they say alike stands in memory once."""
+    words: dict[str, str] = {}
+    return [_read_route(row, lambda text: words.setdefault(text, text)) for row in rows]
+
+
+def _read_route(row: sqlite3.Row, same: Callable[[str], str]) -> Route:
     ready = row["state"] == State.READY
     waiting = row["state"] or row["newest_state"]
     return Route(
         host=row["host"],
         kind=HostKind(row["kind"]),
-        project=ProjectId(row["project_id"]),
-        project_name=row["project_name"],
-        deployment=DeploymentId(row["deployment_id"]) if ready else None,
-        manifest=Digest(row["manifest"]) if ready else None,
+        project=ProjectId(same(row["project_id"])),
+        project_name=same(row["project_name"]),
+        deployment=DeploymentId(same(row["deployment_id"])) if ready else None,
+        manifest=Digest(same(row["manifest"])) if ready else None,
         waiting=None if ready or waiting is None else State(waiting),
         encodings=digest_or_none(row["encodings"]) if ready else None,
         window=digest_or_none(row["asset_window"]) if ready else None,

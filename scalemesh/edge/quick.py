@@ -22,7 +22,7 @@ from scalemesh.edge.wire import BODILESS, status_and_headers
 from scalemesh.services.routing import RouteTable
 from scalemesh.values import Digest, Route
 
-ASKED_ONCE: Final = 8192  #: targets that were asked for once: only what is asked for again is worth its memory
+ASKED_ONCE: Final = 8192  #: targets that were asked for once, at least: what is asked for again is worth its memory
 _EACH: Final = 700  #: what a prebuilt answer weighs besides its bytes, about
 
 Key = tuple[str, bytes, bytes]  #: host, Accept-Encoding, target
@@ -69,6 +69,7 @@ class Forms:
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity, self.weight_bytes = capacity_bytes, 0
         self._kept: OrderedDict[Key, Form] = OrderedDict()
+        self._most_asked = max(ASKED_ONCE, capacity_bytes // _EACH)
         self._asked: set[int] = set()  # hashes: the keys are strangers' words, of any length
         self.get, self.used = self._kept.get, self._kept.move_to_end
 
@@ -77,7 +78,7 @@ class Forms:
         asked = hash(key)
         if asked in self._asked:
             return True
-        if len(self._asked) >= ASKED_ONCE:
+        if len(self._asked) >= self._most_asked:
             self._asked.clear()
         self._asked.add(asked)
         return False

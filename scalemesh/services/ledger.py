@@ -37,8 +37,9 @@ class Ledger:
 
     async def load(self) -> None:
         """Fill the route table: at the daemon's start, before it listens."""
-        generation, found = await AliasRows(self.database).all_routes()
-        for project, routes in found.items():
+        rows = AliasRows(self.database)
+        generation = await rows.generation()
+        async for project, routes in rows.all_routes():
             self._routes.apply(project, generation, routes)
 
     async def forget(self, project: ProjectId) -> None:

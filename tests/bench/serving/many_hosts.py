@@ -22,6 +22,8 @@ from tests.bench.serving.ours import our_daemon, publish, served_by
 from tests.bench.serving.processes import resident_kib
 
 ROW: Final = "many_hosts"
+#: What an operator of so many sites would give them, below 512 MiB in all.
+SETTINGS: Final = "[serving]\ncache_mib = 160\nmanifest_cache_mib = 128"
 MANY: Final = 100_000
 FEW: Final = 200
 PAGES: Final = 10  #: of each site: a million entries in all
@@ -98,7 +100,7 @@ async def _prepare(bench: Bench, home: Path, count: int) -> None:
     drawn = random.Random(PAGES)
     files = {sites.PAGE: sites.page("Page 0", drawn)}
     files |= {f"page-{number}.html": sites.page(f"Page {number}", drawn) for number in range(1, PAGES)}
-    async with our_daemon(bench, home) as daemon:
+    async with our_daemon(bench, home, settings=SETTINGS) as daemon:
         deployment = (await publish(daemon, {TEMPLATE: lambda: files}))[TEMPLATE]
     multiply(home / "data", deployment, count)
     bench.say(f"{count:,} sites of {PAGES} pages laid out in {time.monotonic() - began:.1f} s")
