@@ -181,6 +181,8 @@ async def test_a_trusted_proxy_is_believed_by_every_process(at: Serving) -> None
     assert (told["X-Forwarded-For"], told["X-Forwarded-Host"]) == ("203.0.113.9", HOST)
     assert (await at.every("GET /", *fields, host="inner.localhost", source=TRUSTED)).status == 200
     assert (await at.every("GET /", *fields, host="inner.localhost")).status == 404
+    got = await at.every("GET /api/v1/health", "X-Forwarded-Host: localhost", host=HOST, source=TRUSTED)
+    assert json.loads(got.body) == {"status": "ok"}
 
 
 async def test_explain_tells_what_every_process_answers(at: Serving) -> None:

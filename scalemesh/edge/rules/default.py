@@ -7,7 +7,7 @@ the nearest 404.html up the tree answers the rest; a single-page application ans
 from typing import Final
 
 from scalemesh.edge.rules.asked import Asked
-from scalemesh.edge.rules.habits import Habits, nearest_404
+from scalemesh.edge.rules.habits import Habits, nearest_404, once_slashed
 from scalemesh.edge.rules.outcome import Missing, Redirect, Serve
 from scalemesh.edge.targets import write_target
 from scalemesh.rules import Rules
@@ -19,8 +19,9 @@ from scalemesh.values import Manifest
 def find(path: str, query: str, manifest: Manifest, _rules: Rules) -> Serve | Redirect | None:
     """One to three look-ups in a dict, and nothing else is in reach."""
     if "//" in f"/{path}":
-        once = "/".join(part for part in path.split("/") if part) + ("/" if path.endswith("/") else "")
-        return Redirect(location=write_target(once, query), status=308, because="default: doubled slashes")
+        return Redirect(
+            location=write_target(once_slashed(path), query), status=308, because="default: doubled slashes"
+        )
     for name, because in _candidates(path):
         if (entry := manifest.entries.get(name)) is not None:
             return Serve(entry=entry, path=name, because=f"default: {because} {name}")

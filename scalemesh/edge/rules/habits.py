@@ -40,3 +40,9 @@ def nearest_404(path: str, manifest: Manifest) -> tuple[str, Entry | None]:
         if (entry := manifest.entries.get(name)) is not None:
             return name, entry
     return "404.html", manifest.entries.get("404.html")
+
+
+def once_slashed(path: str) -> str:
+    """*path* without its first slash, and with one wherever several stand."""
+    once = "/".join(part for part in path.split("/") if part)
+    return f"{once}/" if once and path.endswith("/") else once

@@ -8,7 +8,7 @@ itself: a rule ``/* /index.html 200`` says so.
 from typing import Final
 
 from scalemesh.edge.rules.asked import Asked
-from scalemesh.edge.rules.habits import Habits
+from scalemesh.edge.rules.habits import Habits, once_slashed
 from scalemesh.edge.rules.outcome import Missing, Redirect, Serve
 from scalemesh.edge.targets import write_target
 from scalemesh.rules import Rules
@@ -50,8 +50,7 @@ def lacking(_asked: Asked, manifest: Manifest, _rules: Rules) -> Missing:
 
 def _once_slashed(path: str, query: str, manifest: Manifest, rules: Rules) -> Redirect | None:
     """Doubled slashes lead to the path without them, where that is one of the site."""
-    once = "/".join(part for part in path.split("/") if part) + ("/" if path.endswith("/") else "")
-    once = once if once != "/" else ""
+    once = once_slashed(path)
     return None if find_any(once, query, manifest, rules) is None else _moved(once, query, "doubled slashes")
 
 

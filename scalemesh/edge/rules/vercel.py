@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from scalemesh.edge.rules.asked import Asked
-from scalemesh.edge.rules.habits import Habits
+from scalemesh.edge.rules.habits import Habits, once_slashed
 from scalemesh.edge.rules.outcome import Missing, Redirect, Serve
 from scalemesh.edge.targets import write_target
 from scalemesh.rules import Rules
@@ -40,8 +40,7 @@ def proper(path: str, rules: Rules) -> tuple[str, str] | None:
 def find(path: str, query: str, manifest: Manifest, rules: Rules) -> Serve | Redirect | None:
     """A few look-ups in a dict."""
     if "//" in f"/{path}":
-        once = "/".join(part for part in path.split("/") if part) + ("/" if path.endswith("/") else "")
-        return Redirect(location=write_target(once, query), status=308, because="vercel: doubled slashes")
+        return Redirect(location=write_target(once_slashed(path), query), status=308, because="vercel: doubled slashes")
     for name, is_page, because in _candidates(path, rules):
         entry = manifest.entries.get(name)
         if entry is not None and (not is_page or entry.content_type.startswith(HTML)):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from scalemesh.rules import NEVER_SET, HeaderChange, Place
+from scalemesh.services.rules.headers import is_name
 from scalemesh.services.rules.lines import Line
 from scalemesh.services.rules.notebook import Notebook, Unfit, refusal
 from scalemesh.services.rules.placeholders import value_template
@@ -14,7 +15,6 @@ MOST_FIELDS: Final = 200  #: of one rule
 MAX_VALUE: Final = 8192
 BASIC_AUTH: Final = "basic-auth"
 _PATH: Final = re.compile(r"/|[^\s:]+://")
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def change_of(read: Field, names: Iterable[str]) -> HeaderChange:
     Raises:
         Unfit: such a header cannot be sent, or is not a rule's to set.
     """
-    if not _NAME.fullmatch(read.name):
+    if not is_name(read.name):
         raise Unfit(f"{read.name[:60]!r} is no name of a header.", "Name: value")
     if read.name.lower() in NEVER_SET:
         raise Unfit(f"{read.name} is set by the server, and by no rule.")

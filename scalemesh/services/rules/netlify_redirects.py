@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import unquote_plus, urlsplit
 
 from scalemesh.rules import NEVER_SET, Condition, Rule
+from scalemesh.services.rules.headers import is_name
 from scalemesh.services.rules.notebook import Notebook, Unfit
 from scalemesh.services.rules.placeholders import (
     NAME,
@@ -21,7 +22,6 @@ MOST: Final = 15_000  #: redirects of one site
 MOST_PATTERNS: Final = 3_000  #: of them those with placeholders, splats or conditions
 MOST_VALUES: Final = 20  #: of one condition
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
 def compile_redirects(redirections: Iterable[Redirection], notes: Notebook) -> tuple[Rule, ...]:
@@ -153,7 +153,7 @@ def _alternatives(wanted: Redirection) -> list[tuple[Condition, ...]]:
 
 def _request_headers(wanted: Redirection, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     for name, value in wanted.request_headers.items():
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in NEVER_SET or name.lower() == "host":
+        if not is_name(name) or name.lower() in NEVER_SET or name.lower() == "host":
             raise Unfit(f"the header {name[:60]!r} cannot be sent to another origin.")
         if not (value.isascii() and value.isprintable() and len(value) <= 8192):
             raise Unfit(f"the value of the header {name[:60]!r} cannot be sent.", "printable ASCII on one line")
