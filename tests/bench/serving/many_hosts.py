@@ -47,7 +47,10 @@ async def measure(bench: Bench) -> list[Figure]:
     for name, home in homes.items():
         await _prepare(bench, home, len(works[name].hosts))
     began = time.monotonic()
-    async with our_daemon(bench, homes["many"]) as many, our_daemon(bench, homes["few"]) as few:
+    async with (
+        our_daemon(bench, homes["many"], settings=SETTINGS) as many,
+        our_daemon(bench, homes["few"], settings=SETTINGS) as few,
+    ):
         started_s = time.monotonic() - began
         servers = {"few": served_by(few), "many": served_by(many)}
         targets = {name: await _target(bench, name, servers[name], work) for name, work in works.items()}
@@ -100,7 +103,7 @@ async def _prepare(bench: Bench, home: Path, count: int) -> None:
     drawn = random.Random(PAGES)
     files = {sites.PAGE: sites.page("Page 0", drawn)}
     files |= {f"page-{number}.html": sites.page(f"Page {number}", drawn) for number in range(1, PAGES)}
-    async with our_daemon(bench, home, settings=SETTINGS) as daemon:
+    async with our_daemon(bench, home) as daemon:
         deployment = (await publish(daemon, {TEMPLATE: lambda: files}))[TEMPLATE]
     multiply(home / "data", deployment, count)
     bench.say(f"{count:,} sites of {PAGES} pages laid out in {time.monotonic() - began:.1f} s")
