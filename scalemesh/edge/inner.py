@@ -1,8 +1,11 @@
 """aiohttp's own protocol, told by us what it is to answer and telling us when it has."""
 
+import secrets
 from typing import Final, Protocol
 
 from aiohttp import web
+
+from scalemesh.edge.decide import NOSNIFF
 
 NEVER_S: Final = 10_000_000.0  #: aiohttp keeps no idle time of its own: the connection's owner does
 
@@ -31,6 +34,19 @@ class Inner(web.RequestHandler):
     def began(self) -> None:
         """A handler was called."""
         self._open += 1
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp says to what is no request, with the headers that every answer of ours has."""
+        answer = super().handle_error(request, status, exc, message)
+        own = (("Cache-Control", "no-store"), NOSNIFF, ("Server", "scalemesh"), ("X-Request-Id", secrets.token_hex(8)))
+        answer.headers.update(own)
+        return answer
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

@@ -69,6 +69,13 @@ def test_a_rule_gives_a_type_to_files_and_never_to_what_only_we_can_name() -> No
         assert header(answer, "Content-Type") == "text/plain; charset=utf-8"
 
 
+def test_a_missing_asset_never_answers_as_a_page_whatever_status_the_rule_says() -> None:
+    for status, got in ((200, 404), (201, 404), (299, 404), (410, 410)):
+        site = vercel("index.html", rewrites=[{"source": "/(.*)", "destination": "/index.html", "statusCode": status}])
+        assert site.answer("/old.js").status == got
+        assert site.answer("/view").status == status
+
+
 def test_a_missing_asset_never_answers_as_a_page_that_has_no_extension() -> None:
     site = build_output(
         "app",

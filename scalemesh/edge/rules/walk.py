@@ -225,12 +225,13 @@ class _Walk:
 
     def _is_page_for_asset(self, found: Outcome) -> bool:
         """A missing asset never answers as a page, whatever a rule says: a browser would take it for the asset."""
-        if not isinstance(found, Serve) or self._path == self._asked.path[1:]:
-            return False
         path = self._asked.path[1:]
-        if not found.entry.content_type.startswith(HTML) or not is_asset(path) or self._asked.navigates:
+        shown = _shown_as_found(found)
+        if shown is None or self._path == path or not shown.content_type.startswith(HTML) or not is_asset(path):
             return False
-        self._note(f"/{path}", None, f"{found.path} is a page, and an asset was asked for")
+        if self._asked.navigates:
+            return False
+        self._note(f"/{path}", None, "a page is what a rule leads to, and an asset was asked for")
         return True
 
     def _lacking(self) -> Outcome:
@@ -282,6 +283,13 @@ def _paced(rules: Iterable[Ready], budget: Budget) -> Iterator[Ready]:
         if count % LOOK_EVERY == 0:
             budget.go_on()
         yield ready
+
+
+def _shown_as_found(outcome: Outcome) -> Entry | None:
+    """The file that *outcome* shows with a status that says that all is well."""
+    if isinstance(outcome, Serve):
+        return outcome.entry
+    return outcome.page if isinstance(outcome, Missing) and outcome.status < 400 else None
 
 
 def _lacks_page(outcome: Outcome) -> bool:
