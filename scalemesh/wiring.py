@@ -18,7 +18,7 @@ from scalemesh.config import MIB, Config, Hosts
 from scalemesh.daemon import Daemon, bound_sockets, only_daemon, until_signal
 from scalemesh.db.database import Database, open_database
 from scalemesh.edge.assembly import make_edge
-from scalemesh.edge.proxy import Proxy
+from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.workers import Workers
 from scalemesh.errors import ConfigError, ScaleMeshError
 from scalemesh.ports import Checks, Executor, Finding, LogBus, LogStore, Store

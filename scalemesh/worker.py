@@ -22,7 +22,7 @@ from scalemesh.daemon import PROTOCOL, STOP_S, log_to_stderr
 from scalemesh.edge.assembly import make_edge
 from scalemesh.edge.channel import packed, read_message, read_routes
 from scalemesh.edge.listening import open_edge
-from scalemesh.edge.proxy import Proxy
+from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.workers import hand_over
 from scalemesh.registry import open_point
 from scalemesh.services.callers import Callers

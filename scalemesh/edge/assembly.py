@@ -7,7 +7,7 @@ from scalemesh.config import MIB, Config
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.front import Patience
 from scalemesh.edge.listening import Edge
-from scalemesh.edge.proxy import Proxy
+from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.quick import Quick
 from scalemesh.edge.visit import Visits
 from scalemesh.ports import BlobStore, LocalFiles

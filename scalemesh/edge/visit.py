@@ -16,7 +16,7 @@ from scalemesh.edge.answers import Answer, Passage, Piece, Slice, Visit
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.decide import common_headers, decide
 from scalemesh.edge.explain import Decided, told
-from scalemesh.edge.proxy import Proxy
+from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.rules.asked import visit_headers
 from scalemesh.edge.rules.trace import Trace
 from scalemesh.edge.targets import origin_form

@@ -16,7 +16,7 @@ from scalemesh.edge.cache import BlobCache
 from scalemesh.edge.cache import Sites as SiteCache
 from scalemesh.edge.heads import Head
 from scalemesh.edge.listening import Edge, open_edge
-from scalemesh.edge.proxy import Proxy
+from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.quick import Quick
 from scalemesh.edge.visit import Visits
 from scalemesh.services.callers import Callers

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from scalemesh.edge.proxy import Proxy
+from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.errors import ConfigError
 from tests.contracts.origins import OPEN, front
 

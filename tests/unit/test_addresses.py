@@ -7,8 +7,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from plugins.executors.local import addresses as of_builds
-from scalemesh.edge.addresses import FORBIDDEN, ForbiddenAddressError, IPAddress, Reach, own_addresses
-from scalemesh.edge.resolver import MOST_LOOK_UPS, CheckedResolver, SystemLookUps, checked_socket
+from scalemesh.edge.origins.addresses import FORBIDDEN, ForbiddenAddressError, IPAddress, Reach, own_addresses
+from scalemesh.edge.origins.resolver import MOST_LOOK_UPS, CheckedResolver, SystemLookUps, checked_socket
 
 NOTHING_OWN: list[IPAddress] = []
 

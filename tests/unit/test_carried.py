@@ -4,8 +4,8 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from scalemesh.edge.answers import Passage
-from scalemesh.edge.carried import Arrival, as_text, hops, to_origin, to_visitor
 from scalemesh.edge.cookies import host_only
+from scalemesh.edge.origins.carried import Arrival, as_text, hops, to_origin, to_visitor
 
 PASSAGE = Passage(url="http://o.example/", because="a rule")
 ARRIVAL = Arrival(client="203.0.113.9", scheme="https", host="shop.example")

@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from scalemesh.edge.answers import Passage
-from scalemesh.edge.carried import to_visitor
+from scalemesh.edge.origins.carried import to_visitor
 from scalemesh.rules import Dialect
 from tests.unit.dialects import Asked, brought
 from tests.unit.vercel_site import build_output, header, vercel

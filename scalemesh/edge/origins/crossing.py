@@ -7,12 +7,12 @@ import aiohttp
 from aiohttp import web
 
 from scalemesh.config import MIB, Proxying
-from scalemesh.edge.carried import as_text, to_visitor
-from scalemesh.edge.errand import Errand
-from scalemesh.edge.refusals import Garbled, TooLongAnswer, reason
-from scalemesh.edge.relay import Declined, connect, relay, wants_socket
-from scalemesh.edge.upload import Upload
-from scalemesh.edge.waiting import Waiting
+from scalemesh.edge.origins.carried import as_text, to_visitor
+from scalemesh.edge.origins.errand import Errand
+from scalemesh.edge.origins.refusals import Garbled, TooLongAnswer, reason
+from scalemesh.edge.origins.relay import Declined, connect, relay, wants_socket
+from scalemesh.edge.origins.upload import Upload
+from scalemesh.edge.origins.waiting import Waiting
 
 log = logging.getLogger(__name__)
 

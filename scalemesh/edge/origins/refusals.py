@@ -6,8 +6,8 @@ import aiohttp
 from aiohttp import web
 
 from scalemesh.edge import pages
-from scalemesh.edge.addresses import ForbiddenAddressError
 from scalemesh.edge.answers import Answer, Headers, Visit
+from scalemesh.edge.origins.addresses import ForbiddenAddressError
 
 RETRY_S: Final = 5
 _METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

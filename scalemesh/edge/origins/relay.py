@@ -7,8 +7,8 @@ import aiohttp
 from aiohttp import ClientHandlerType, ClientWSTimeout, WSCloseCode, WSMsgType, web
 
 from scalemesh.config import MIB, Proxying
-from scalemesh.edge.carried import to_visitor
-from scalemesh.edge.errand import Errand
+from scalemesh.edge.origins.carried import to_visitor
+from scalemesh.edge.origins.errand import Errand
 
 CLOSE_S: Final = 2.0  #: so long may either side take to answer a close
 _PASSED: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG})

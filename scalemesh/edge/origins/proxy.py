@@ -13,14 +13,14 @@ from aiohttp import web
 from yarl import URL
 
 from scalemesh.config import Proxying
-from scalemesh.edge.addresses import IPAddress, Reach, own_addresses
 from scalemesh.edge.answers import Headers, Passage, Visit
-from scalemesh.edge.carried import Arrival, hops, to_origin
-from scalemesh.edge.crossing import Crossing
-from scalemesh.edge.errand import Errand
-from scalemesh.edge.refusals import BadPlace, Loop, NoMethod, Refusal, TooMany, sent
-from scalemesh.edge.relay import OriginSocket, declining
-from scalemesh.edge.resolver import CheckedResolver, LookUp, SystemLookUps, checked_socket
+from scalemesh.edge.origins.addresses import IPAddress, Reach, own_addresses
+from scalemesh.edge.origins.carried import Arrival, hops, to_origin
+from scalemesh.edge.origins.crossing import Crossing
+from scalemesh.edge.origins.errand import Errand
+from scalemesh.edge.origins.refusals import BadPlace, Loop, NoMethod, Refusal, TooMany, sent
+from scalemesh.edge.origins.relay import OriginSocket, declining
+from scalemesh.edge.origins.resolver import CheckedResolver, LookUp, SystemLookUps, checked_socket
 from scalemesh.errors import ConfigError
 
 log = logging.getLogger(__name__)

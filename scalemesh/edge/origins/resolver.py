@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
 
-from scalemesh.edge.addresses import ForbiddenAddressError, Reach
+from scalemesh.edge.origins.addresses import ForbiddenAddressError, Reach
 
 LookUp = Callable[[str, int], Awaitable[Sequence[tuple[socket.AddressFamily, str]]]]  #: host, port -> addresses
 

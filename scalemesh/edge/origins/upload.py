@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from aiohttp import web
 
-from scalemesh.edge.refusals import BrokenRequest, Refusal, TooLongRequest
+from scalemesh.edge.origins.refusals import BrokenRequest, Refusal, TooLongRequest
 
 
 class Upload:
