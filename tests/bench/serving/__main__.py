@@ -16,12 +16,13 @@ from typing import Any, Final
 
 from tests.bench import report
 from tests.bench.measure import Figure, Outcome, PeerError, load_average, machine
-from tests.bench.serving import idle, many_hosts, plain, promotion, workers
+from tests.bench.serving import floor, idle, many_hosts, plain, promotion, workers
 from tests.bench.serving.bench import Bench
 from tests.bench.serving.cores import Cores
 from tests.bench.serving.peers import Programs, programs
 
 OTHERS: Final[Mapping[str, Callable[[Bench], Awaitable[list[Figure]]]]] = {
+    floor.ROW: floor.measure,
     many_hosts.ROW: many_hosts.measure,
     idle.ROW: idle.measure,
     promotion.ROW: promotion.measure,

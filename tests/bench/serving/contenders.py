@@ -6,6 +6,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from typing import Final
 
 from tests.bench.measure import PeerError
 from tests.bench.serving.bench import Bench, Served
+from tests.bench.serving.peers import HERE
 
 START_S: Final = 20.0
 STOP_S: Final = 10.0
@@ -157,6 +159,16 @@ async def loop(bench: Bench, answers: Mapping[str, bytes]) -> AsyncIterator[Serv
     async with _served(
         bench, [str(bench.programs.loop), str(port), str(folder / "answers")], port, folder, os.environ
     ) as served:
+        yield served
+
+
+@asynccontextmanager
+async def constant(bench: Bench, size_bytes: int) -> AsyncIterator[Served]:
+    """Answer everything by one constant answer, from the event loop that the daemon uses."""
+    folder, port = bench.folder / f"constant-{size_bytes}", free_port()
+    folder.mkdir()
+    command = [sys.executable, str(HERE / "constant.py"), str(port), str(size_bytes)]
+    async with _served(bench, command, port, folder, os.environ) as served:
         yield served
 
 
