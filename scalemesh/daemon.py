@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from scalemesh.config import Config, Listen
 from scalemesh.edge.listening import Adopting, Edge, open_edge
+from scalemesh.edge.targets import origin_form
 from scalemesh.edge.visit import caller_of
 from scalemesh.edge.workers import START_S, Adopt, Workers
 from scalemesh.errors import ConfigError
@@ -182,12 +183,14 @@ async def _serving(workers: Workers, adopt: Adopt) -> AsyncIterator[None]:
 def by_host(edge: Edge) -> Middleware:
     """The control host's requests go on to their handler, all others are visits of sites.
 
-    The host is that of the caller: a believed proxy may have been asked for another than it asks us for.
+    The host is that of the caller: a believed proxy may have been asked for another than it asks us for. A target in
+    absolute form never leads to the control host: it is no browser's, and who reads Host would take it for another.
     """
 
     @web.middleware
     async def choose(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if normal_host(caller_of(request, edge.callers).host) == edge.control:
+        is_control = normal_host(caller_of(request, edge.callers).host) == edge.control
+        if is_control and origin_form(request.raw_path)[1] is None:
             return await handler(request)
         return await edge.answer(request)
 

@@ -254,7 +254,7 @@ async def test_there_is_no_moment_in_which_a_file_is_missing(life: Life, store: 
                 assert isinstance(answer, Answer)
                 assert answer.status == 200, (number, route)
                 seen += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)  # the threads that move production need the interpreter too
 
     async def promote() -> None:
         for _ in range(4):
