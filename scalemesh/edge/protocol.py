@@ -109,8 +109,8 @@ class Connection(asyncio.Protocol):
         if self._busy or self._stalled or self._waiting:
             self._receive_later(data)
             return
-        # The plainest case, straight through: one whole GET of a known head, answered from memory.
-        if data.startswith(_GET) and data.endswith(END):
+        # The plainest case, straight through: one whole GET (a head that is known ends where the data does).
+        if data.startswith(_GET):
             end = data.find(b"\r\n")
             head = self._heads.get(data[end:])
             if head is not None and head.is_plainest and data.endswith(_VERSION, 0, end):

@@ -19,10 +19,17 @@ DESCRIPTORS: Final = 65_536
 
 
 @asynccontextmanager
-async def our_daemon(bench: Bench, home: Path, *, settings: str = "", cores: int = 1) -> AsyncIterator[RunningDaemon]:
-    """Start a daemon on what *home* holds already, held on *cores*; *settings* are more tables of its config."""
+async def our_daemon(
+    bench: Bench, home: Path, *, settings: str = "", edge: str = "", cores: int = 1
+) -> AsyncIterator[RunningDaemon]:
+    """Start a daemon on what *home* holds already, held on *cores*.
+
+    *settings* are more tables of its config, *edge* the lines of that table.
+    """
     home.mkdir(parents=True, exist_ok=True)
-    daemon = RunningDaemon(home, executor=f"\n{settings}", prefix=[*many_descriptors(), *bench.cores.serving(cores)])
+    daemon = RunningDaemon(
+        home, executor=f"\n{settings}", edge=edge, prefix=[*many_descriptors(), *bench.cores.serving(cores)]
+    )
     try:
         await daemon.start()
         yield daemon

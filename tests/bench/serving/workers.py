@@ -1,17 +1,16 @@
-"""Two serving processes on one port, where the daemon has them."""
+"""Two serving processes on one port."""
 
 from typing import Final
 
 from tests.bench.measure import Figure
 from tests.bench.serving import asked, sites
-from tests.bench.serving.bench import Bench, Target, not_measured, rate_figure, ratio_figure, take_turns
+from tests.bench.serving.bench import Bench, Target, rate_figure, ratio_figure, take_turns
 from tests.bench.serving.load import write_plan
 from tests.bench.serving.ours import our_daemon, served_by
 from tests.bench.serving.plain import prepare
 
 ROW: Final = "workers"
 COUNT: Final = 2
-SETTINGS: Final = f"[edge]\nworkers = {COUNT}"
 
 
 async def measure(bench: Bench) -> list[Figure]:
@@ -20,15 +19,8 @@ async def measure(bench: Bench) -> list[Figure]:
     write_plan(plan, asked.evenly(asked.PAGE, [sites.host(number) for number in range(sites.HOSTS)]))
     async with our_daemon(bench, home) as daemon:
         one = await take_turns(bench, ROW, {"1": Target(served=served_by(daemon), plan=plan)})
-    try:
-        async with our_daemon(bench, home, settings=SETTINGS, cores=COUNT) as daemon:
-            two = await take_turns(bench, ROW, {"2": Target(served=served_by(daemon), plan=plan)})
-    except AssertionError as error:
-        if "edge" not in str(error):
-            raise
-        return [
-            not_measured(ROW, f"pages with {COUNT} workers", "not available: the config does not know edge.workers")
-        ]
+    async with our_daemon(bench, home, edge=f"workers = {COUNT}", cores=COUNT) as daemon:
+        two = await take_turns(bench, ROW, {"2": Target(served=served_by(daemon), plan=plan)})
     shared = "" if len(bench.cores.numbers) > COUNT else ", the load shares a core with them"
     return [
         rate_figure(ROW, "pages with 1 worker", one["1"]),
