@@ -98,9 +98,10 @@ async def test_signing_out_ends_what_still_reads_a_log(host: ControlHost, monkey
             pass
         assert host.app[FOLLOWERS].count == 2
         assert (await host.anybody.delete("/api/v1/session", headers=host.origin)).status == 204
-        assert (await socket.receive()).type is WSMsgType.CLOSE
+        heard = await socket.receive()
+        assert (heard.type, heard.data) == (WSMsgType.CLOSE, 1001)
         assert b'"end"' not in await answer.content.read()
-    assert (socket.close_code, host.app[FOLLOWERS].count) == (1001, 0)
+    assert host.app[FOLLOWERS].count == 0
 
 
 async def test_a_token_that_is_deleted_reads_no_further(host: ControlHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,12 +113,12 @@ async def test_a_token_that_is_deleted_reads_no_further(host: ControlHost, monke
         asyncio.timeout(10),
         host.anybody.ws_connect(f"/api/v1/deployments/{deployment}/live", headers=headers) as socket,
     ):
-        await socket.receive_json()
+        heard = await socket.receive()
         await host.ask("DELETE", f"/tokens/{token}", status=204)
-        while not socket.closed:
+        while heard.type is WSMsgType.TEXT:
             await host.life.services.logs.write(deployment, "build", "on and on")
-            await socket.receive()
-    assert socket.close_code == 1001
+            heard = await socket.receive()
+    assert (heard.type, heard.data) == (WSMsgType.CLOSE, 1001)  # what came: our own answer to it may come too late
 
 
 async def test_a_new_password_ends_other_sessions_and_signs_in(host: ControlHost) -> None:
