@@ -211,18 +211,10 @@ def test_a_folder_that_would_be_refused_says_why_and_how_to_mend_it(
     assert "would be refused" in err
 
 
-def reads(dialect: Dialect) -> bool:
-    """Whether the dialect's files are read at all."""
-    name, data, _ = SAMPLES[dialect]
-    return bool(compile_rules(Sources({name: data}), dialect).rules.first)
-
-
 @pytest.mark.parametrize("dialect", SAMPLES)
 def test_a_rule_is_told_with_the_file_that_it_was_read_from_and_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dialect: Dialect
 ) -> None:
-    if not reads(dialect):
-        pytest.skip(f"files of {dialect} are not read yet")
     name, data, line = SAMPLES[dialect]
     path = name if name == "vercel.json" else f"public/{name}"
     folder = str(write(tmp_path, {path: data}))
@@ -232,7 +224,6 @@ def test_a_rule_is_told_with_the_file_that_it_was_read_from_and_its_line(
     assert f"{path}:{line}" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not reads(Dialect.VERCEL), reason="vercel.json is not read yet")
 def test_a_malformed_vercel_json_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read = told_json(capsys, str(write(tmp_path, {"vercel.json": b'{"redirects": [{]}'})), status=1)
     assert read["notes"][0]["file"] == "vercel.json"
@@ -240,8 +231,6 @@ def test_a_malformed_vercel_json_is_refused(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("dialect", [Dialect.NETLIFY, Dialect.CLOUDFLARE])
 def test_a_bad_line_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], dialect: Dialect) -> None:
-    if not reads(dialect):
-        pytest.skip(f"files of {dialect} are not read yet")
     folder = str(write(tmp_path, {"_redirects": b"/a /b 301\n/c /d 999\n"}))
     read = told_json(capsys, folder, "--dialect", dialect.value)
     assert len(read["listed"]) == 1
