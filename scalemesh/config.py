@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from scalemesh.decode import decode, environment
 from scalemesh.errors import ConfigError, InvalidError
-from scalemesh.values import Limits
+from scalemesh.values import Limits, Network
 
 MIB: Final = 1024 * 1024
 SCHEMES: Final = ("https", "ssh", "http", "git", "file")
@@ -150,6 +150,8 @@ class Builds:
     overtake_limit_s: int = 300
     public_url: str | None = None
     ca_bundle: str = ""
+    npm_registry: str | None = None
+    network: Network = Network.FULL
     allow_networks: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
 
@@ -169,6 +171,7 @@ class Builds:
             _within(name, getattr(self, name), 0, 1 << 24)
         _within("cpu_weight", self.cpu_weight, 1, 10_000)
         _check_url("public_url", self.public_url)
+        _check_url("npm_registry", self.npm_registry)
 
     def limits(self) -> Limits:
         """The limits of one build, in the units of its job."""

@@ -76,14 +76,19 @@ def _anchored(config: Any, data_dir: Path) -> Any:
     return dataclasses.replace(config, **paths)
 
 
-def open_point(point: str, config: Config) -> AbstractAsyncContextManager[Any]:
-    """What fills one plug point, to be opened; what other tables of the config say of it are its defaults."""
+def open_point(point: str, config: Config, owner: str = "") -> AbstractAsyncContextManager[Any]:
+    """What fills one plug point, to be opened; what other tables of the config say of it are its defaults.
+
+    *owner* names this installation, where several may use the same place.
+    """
     builds = config.builds
     defaults: dict[str, dict[str, object]] = {
         "executor": {
             "ca_bundle": builds.ca_bundle,
             "allow_networks": list(builds.allow_networks),
             "file_root": str(config.git.file_root or ""),
+            "build_network": config.builds.network,
+            "owner": owner,
         },
         "store": {"path": "store"},
         "logs": {"path": "logs.db"},

@@ -168,16 +168,26 @@ class Deployment:
         return self.state in FINAL
 
 
+class Network(StrEnum):
+    """What a build may reach besides the daemon; private and metadata addresses never."""
+
+    FULL = "full"  #: the internet
+    PACKAGES = "packages"  #: registries and Git hosts, through the daemon's proxy
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildJob:
     """All that an executor is told."""
 
     deployment: DeploymentId
     attempt: int
-    socket: str  #: path of the unix socket on which the daemon serves the builder's API
+    #: Path of the unix socket on which the daemon serves the builder's API; its proxy is ``proxy.sock`` beside it.
+    socket: str
     url: str | None  #: the same API by http(s), for jobs outside this machine; None: not offered
     token: Secret
     limits: Limits
+    network: Network = Network.FULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +207,7 @@ class EndCause(StrEnum):
     TIMEOUT = "timeout"
     DISK = "disk"
     LOST = "lost"
+    REFUSED = "refused"  #: it never began: no such image, no place that fits; ``detail`` says so and how to mend it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ from scalemesh.services.releases import Releases
 from scalemesh.services.routing import Followers, RouteTable
 from scalemesh.services.scheduler import Scheduler
 from scalemesh.services.uploads import Uploads
-from scalemesh.services.vault import BuildTokens, Vault, load_key
+from scalemesh.services.vault import BuildTokens, Vault, load_key, owner_of
 from scalemesh.web.app import make_builds_app, make_control_app
 from scalemesh.web.metrics import Metrics
 
@@ -66,10 +66,11 @@ async def open_plugins(config: Config) -> AsyncIterator[Plugins]:
     root = config.git.file_root
     if root is not None and not root.is_dir():
         raise ConfigError(f"git.file_root = {str(root)!r}: no such folder", fix="make it, or correct the path")
+    owner = owner_of(load_key(config.data_dir / "key"))
     async with AsyncExitStack() as opened:
         points = ("store", "logs", "bus", "executor")
         yield Plugins(
-            **{point: await opened.enter_async_context(registry.open_point(point, config)) for point in points}
+            **{point: await opened.enter_async_context(registry.open_point(point, config, owner)) for point in points}
         )
 
 

@@ -72,6 +72,11 @@ def hashed(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()  # headers may hold any byte
 
 
+def owner_of(key: bytes) -> str:
+    """Names this installation where several share an engine or a cluster: 12 hex digits, of its key."""
+    return _derived(key, b"owner").hex()[:12]
+
+
 def load_key(path: Path) -> bytes:
     """Read the key file; the first time, make it, readable by its owner alone.
 

@@ -32,6 +32,8 @@ def verdict(end: BuildEnd, reported: Mapping[str, object] | None, limits: Limits
         return Verdict(LIMITS[end.cause], _limit_message(end, limits))
     if told is not None and reported is not None:
         return Verdict(told, str(reported["message"]))
+    if end.cause is EndCause.REFUSED:
+        return Verdict(Reason.REJECTED, end.detail)
     if end.cause is EndCause.LOST:
         return Verdict(Reason.LOST, f"The build vanished: {end.detail or 'its job is not there any more'}")
     if end.exit_code == EXIT_GIVEN_UP:
