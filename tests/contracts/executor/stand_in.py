@@ -50,3 +50,14 @@ def make_job(
         token=Secret(textwrap.dedent(program)),
         limits=within or limits(),
     )
+
+
+#: The same for images, as the word after ``python3 -I -c``: the token comes as a variable or a file.
+IN_IMAGE = """
+import os, subprocess, sys, time
+src = os.path.join(os.environ.get("SCALEMESH_WORK", "/work"), "src")
+os.makedirs(src, exist_ok=True)
+os.chdir(src)
+token = os.environ.get("SCALEMESH_TOKEN") or open(os.environ["SCALEMESH_TOKEN_FILE"]).read()
+exec(compile(token, "job", "exec"))
+"""

@@ -17,9 +17,9 @@ from plugins.executors.local import LocalConfig, LocalExecutor
 from plugins.executors.local.cgroups import find_parents
 from scalemesh.values import BuildJob, EndCause
 from tests.contracts.executor.conftest import Opener
+from tests.contracts.executor.processes import alive, groups_of, processes_of, runs, until
 from tests.contracts.executor.stand_in import make_entry, make_job
 from tests.contracts.executor.starter import PROGRAM
-from tests.contracts.executor.test_executor import alive, groups_of, processes_of, runs, until
 
 _ROOT = Path(__file__).resolve().parents[3]
 

@@ -10,8 +10,8 @@ import builder
 from plugins.executors.local import LocalConfig, LocalExecutor
 from scalemesh.errors import UnreachableError
 from scalemesh.values import BuildJob, EndCause
+from tests.contracts.executor.processes import until
 from tests.contracts.executor.stand_in import make_entry
-from tests.contracts.executor.test_executor import until
 
 Job = Callable[..., BuildJob]
 
