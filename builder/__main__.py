@@ -23,6 +23,7 @@ from builder.life import Life
 from builder.lines import Log
 from builder.masking import Masker
 from builder.outbox import Outbox
+from builder.packing import fingerprint
 from builder.protocol import EXIT_FAILED, EXIT_OK
 from builder.steps import Place, Steps, success
 
@@ -31,11 +32,12 @@ def main(environ: Mapping[str, str] = os.environ, sandbox: Sandbox | None = None
     """Do one build; returns the exit code of the process (see protocol). *sandbox*: instead of the usual one."""
     try:
         life = Life()
-        api = Api(environ["SCALEMESH_URL"], _token(environ), Contact(life))
+        nonce = os.urandom(16).hex()
+        api = Api(environ["SCALEMESH_URL"], _token(environ), Contact(life), nonce)
         with _proxy(environ) as proxy:
             place = Place(work=Path(environ.get("SCALEMESH_WORK", "/work")), environ=environ, proxy=proxy)
             place.prepare()
-            job = read_job(api.post("/build/v1/claim", {"nonce": os.urandom(16).hex()}))
+            job = read_job(api.post("/build/v1/claim", {"nonce": nonce, "builder": fingerprint()}))
             life.limit(job.limits.time_s)
             return _Build(job, place, api, life).run(sandbox)
     except GivenUp as given_up:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from builder.errors import GivenUp
 from builder.life import Life
-from builder.protocol import EXIT_GIVEN_UP, GIVE_UP_S
+from builder.protocol import EXIT_GIVEN_UP, GIVE_UP_S, NONCE_HEADER
 
 CONNECT_S: Final = 10
 ANSWER_S: Final = 120
@@ -65,13 +65,14 @@ class Contact:
 class Api:
     """One keep-alive connection to one origin; each thread makes its own by ``another()``."""
 
-    def __init__(self, url: str, token: str | None, contact: Contact) -> None:
-        self._url, self._token, self._contact = url, token, contact
+    def __init__(self, url: str, token: str | None, contact: Contact, nonce: str = "") -> None:
+        """*nonce*: what the attempt was, or will be, claimed with."""
+        self._url, self._token, self._contact, self._nonce = url, token, contact, nonce
         self._connection = _connection(url)
         self._prefix = "" if url.startswith("unix:") else urlsplit(url).path.rstrip("/")
 
     def another(self) -> "Api":
-        return Api(self._url, self._token, self._contact)
+        return Api(self._url, self._token, self._contact, self._nonce)
 
     def elsewhere(self, origin: str) -> "Api":
         """A connection to a store that the daemon named; it never sees our token."""
@@ -158,7 +159,9 @@ class Api:
                 source.close()
 
     def _authorization(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        if not self._token:
+            return {}
+        return {"Authorization": f"Bearer {self._token}", NONCE_HEADER: self._nonce}
 
     def _again(self, answer: Answer) -> bool:
         return not 200 <= answer.status < 300 and answer.status not in STOP and answer.status not in REFUSED

@@ -1,17 +1,19 @@
 """Words that the builder and the daemon share. Stdlib only; the daemon imports this file, never the reverse.
 
 All calls are JSON over HTTP/1.1 to ``SCALEMESH_URL`` (``http(s)://host[:port]`` or ``unix:/path/to/socket``) with
-``Authorization: Bearer <token>``. Every call may be repeated. Answers besides 2xx are problem+json
-(``{"title", "detail", "fix", "code"}``):
+``Authorization: Bearer <token>``, and after the claim with ``SCALEMESH-Nonce: <the claim's nonce>``: a token that
+somebody saw in a job's description is a spent ticket once its builder has made the claim. Every call may be repeated.
+Answers besides 2xx are problem+json (``{"title", "detail", "fix", "code"}``):
 
     401 the token is no token of ours, or it has expired            -> give up, exit 3
-    409 (claim) another builder holds this attempt                  -> give up, exit 3
+    409 another builder holds this attempt: another nonce claimed   -> give up, exit 3
     410 this attempt is over: newer attempt, cancelled, finished    -> give up, exit 3
     422 what was said is refused, the deployment fails with it      -> give up, exit 1
     400, 413 a bug or an over-size call                             -> give up, exit 1
     anything else, or no answer                                     -> again, with back-off, up to GIVE_UP_S
 
-POST /build/v1/claim          {"nonce": str} -> a Claim (below)
+GET  /build/v1/hello          -> {"builder": str}, the fingerprint of the builder that the daemon needs; asks no token
+POST /build/v1/claim          {"nonce": str, "builder"?: fingerprint of the builder that asks} -> a Claim (below)
 POST /build/v1/lines          {"seq": int from 1, "lines": [[at_ms, stream, step, text], ...]} -> {"next": int}
 POST /build/v1/heartbeat      {"facts"?: Facts} -> {"cancel": bool}
 POST /build/v1/blobs          {"digests": [{"sha256": str, "size": int}, ...]} (up to MAX_DIGESTS)
@@ -33,7 +35,8 @@ Claim = {"deployment": str, "attempt": int,    the token's own, for whoever look
   "env": {name: value},          for user commands; its values are masked in lines (see masking)
   "public_env": {name: value},   for user commands; not secret, not masked (CI, VERCEL_URL, ...)
   "limits": {"time_s": int, "disk_bytes": int, "output_bytes": int, "output_files": int,
-             "log_bytes": int}}
+             "log_bytes": int},
+  "ca_bundle": str | null}       PEM: authorities that the fetch and the commands trust, instead of the system's
 
 Facts = {"commit": str, "branch": str | null, "default_branch": str | null, "message": str, "author": str}
 
@@ -44,6 +47,8 @@ Failure = {"ok": false, "reason": one of REASONS, "message": one sentence, "peak
 """
 
 from typing import Final
+
+NONCE_HEADER: Final = "SCALEMESH-Nonce"
 
 STEPS: Final = (
     "queue",

@@ -8,15 +8,16 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, S
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from builder.cleaning import clean
 from builder.masking import Masker
+from builder.packing import fingerprint
 from scalemesh.config import Builds, Git
 from scalemesh.db import deployments, projects
 from scalemesh.db.database import Database
 from scalemesh.db.deployments import DeploymentRows
-from scalemesh.errors import GoneError, NotFoundError, RefusedError
+from scalemesh.errors import ConflictError, GoneError, NotFoundError, RefusedError
 from scalemesh.faults import fault
 from scalemesh.services.caches import Caches
 from scalemesh.services.listings import OutputFile
@@ -36,10 +37,11 @@ MOST_CLAIMS = 1000  #: whose secrets are remembered for masking; of others they 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a token is good for."""
+    """What a token is good for, and the nonce that came with it: the claim's own, or the token is a spent ticket."""
 
     deployment: DeploymentId
     attempt: int
+    nonce: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,22 +95,26 @@ class BuildCalls:
             caches,
         )
         self._builds, self._git, self._site_url, self._now = builds, git, site_url, now
+        self._builder = fingerprint()
         self._secrets: OrderedDict[DeploymentId, list[Secret]] = OrderedDict()  # of claims; after a restart, read again
 
-    def who(self, token: str) -> Attempt:
-        """Whose token it is.
+    def who(self, token: str, nonce: str) -> Attempt:
+        """Whose token it is; whether *nonce* is the claim's own is seen when something is done in its name.
 
         Raises:
             UnauthorizedError: nobody's.
         """
-        return Attempt(*self._tokens.read(token))
+        return Attempt(*self._tokens.read(token), nonce)
 
-    async def claim(self, attempt: Attempt, nonce: str) -> dict[str, object]:
+    async def claim(self, attempt: Attempt, nonce: str, builder: str | None = None) -> dict[str, object]:
         """Give the attempt to the builder with *nonce* and say what is to be done (``Claim`` in builder.protocol).
+
+        *builder* is the fingerprint of the one that asks: an image may hold another than the daemon's own.
 
         Raises:
             ConflictError: another builder has it.
             GoneError: it is over.
+            RefusedError: it is another builder than this daemon's; the deployment fails with it.
         """
         if not 0 < len(nonce) <= MAX_NONCE:
             raise RefusedError("the nonce is empty or too long")
@@ -117,6 +123,8 @@ class BuildCalls:
                 tx, attempt.deployment, attempt.attempt, nonce=nonce, lease_until=self._lease()
             )
         fault("claim.after_commit")
+        if builder is not None and builder != self._builder:
+            await self._refuse_stranger(attempt, builder)
         log.info("build claimed", extra={"deployment": deployment.id, "attempt": deployment.attempt})
         variables = await self._projects.environment(deployment.project, deployment.environment)
         self._remember(deployment.id, variables.values())
@@ -148,10 +156,12 @@ class BuildCalls:
         """Renew the lease, note what Git says.
 
         Raises:
+            ConflictError: another builder has it.
             GoneError: the attempt is over.
         """
         async with self._db.transaction() as tx:
             await deployments.renew(tx, attempt.deployment, attempt.attempt, self._lease())
+            _refuse_other(await deployments.get(tx, attempt.deployment), attempt)
             if facts is not None:
                 known = _checked(facts)
                 await deployments.facts(tx, attempt.deployment, attempt.attempt, known)
@@ -216,6 +226,7 @@ class BuildCalls:
         """
         deployment = await self._rows.get(attempt.deployment)
         if deployment.attempt == attempt.attempt and deployment.listing is not None:
+            _refuse_other(deployment, attempt)
             return deployment.state
         deployment = await self._current(attempt)
         if isinstance(result, Failure):
@@ -234,7 +245,16 @@ class BuildCalls:
         if found.attempt != attempt.attempt or found.state is not State.BUILDING:
             self._secrets.pop(found.id, None)
             raise GoneError(f"attempt {attempt.attempt} of {found.id} is over", why=f"it is {found.state}")
+        _refuse_other(found, attempt)
         return found
+
+    async def _refuse_stranger(self, attempt: Attempt, builder: str) -> NoReturn:
+        what = f"The image holds builder {builder[:40]}, this daemon needs {self._builder}"
+        fix = "make the image anew (scalemesh builder image build) and bring it to where builds run"
+        reported = json.dumps({"reason": Reason.REJECTED, "message": f"{_plain(what)}; {fix}"})
+        async with self._db.transaction() as tx:
+            await deployments.report(tx, attempt.deployment, attempt.attempt, reported)
+        raise RefusedError(what, fix=fix)
 
     async def _secrets_of(self, deployment: Deployment) -> list[Secret]:
         if deployment.id not in self._secrets:
@@ -278,6 +298,12 @@ class BuildCalls:
 
     def _lease(self) -> datetime:
         return self._now() + timedelta(seconds=self._builds.lease_s)
+
+
+def _refuse_other(deployment: Deployment, attempt: Attempt) -> None:
+    """Raise ConflictError where the attempt is in force and was claimed by another builder, or by none."""
+    if deployment.attempt == attempt.attempt and deployment.nonce != attempt.nonce:
+        raise ConflictError(f"another builder has attempt {attempt.attempt} of {deployment.id}")
 
 
 def _for_builder(settings: BuildSettings) -> dict[str, str | None]:

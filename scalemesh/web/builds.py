@@ -8,7 +8,8 @@ from typing import Final
 
 from aiohttp import web
 
-from builder.protocol import MAX_BLOCK_BYTES, MAX_DIGESTS
+from builder.packing import fingerprint
+from builder.protocol import MAX_BLOCK_BYTES, MAX_DIGESTS, NONCE_HEADER
 from scalemesh.decode import decode
 from scalemesh.errors import InvalidError, NotFoundError, UnauthorizedError
 from scalemesh.services.builds import Attempt, BuildCalls, Facts, Failure, Success
@@ -31,8 +32,9 @@ SLUG: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nonce:
+class Claim:
     nonce: str
+    builder: str | None = None  #: the fingerprint of the one that asks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class BuildRoutes:
 
     def table(self) -> list[web.RouteDef]:
         return [
+            web.get("/build/v1/hello", self.hello),
             web.post("/build/v1/claim", self.claim),
             web.post("/build/v1/lines", self.lines),
             web.post("/build/v1/heartbeat", self.heartbeat),
@@ -85,8 +88,12 @@ class BuildRoutes:
         ]
 
     async def claim(self, request: web.Request) -> web.Response:
-        attempt, said = self._who(request), await read_as(request, Nonce)
-        return web.json_response(await self._calls.claim(attempt, said.nonce))
+        attempt, said = self._who(request), await read_as(request, Claim)
+        return web.json_response(await self._calls.claim(attempt, said.nonce, said.builder))
+
+    async def hello(self, _request: web.Request) -> web.Response:
+        """For whoever wants to know whether the daemon is reached, and is the right one."""
+        return web.json_response({"builder": fingerprint()})
 
     async def lines(self, request: web.Request) -> web.Response:
         attempt, block = self._who(request), await read_as(request, Lines, max_bytes=MAX_LINES_BYTES)
@@ -146,7 +153,7 @@ class BuildRoutes:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise UnauthorizedError("a builder shows its token", fix="send Authorization: Bearer <token>")
-        return self._calls.who(token.strip())
+        return self._calls.who(token.strip(), request.headers.get(NONCE_HEADER, ""))
 
 
 def _result(body: dict[str, object]) -> Success | Failure:

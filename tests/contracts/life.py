@@ -67,7 +67,7 @@ class Life:
     async def built(self, deployment: DeploymentId, data: bytes = PAGE, attempt: int = 1) -> State:
         """Play the builder of a started job: claim, upload one page, finish, end."""
         await self.executor.job(deployment, attempt)
-        mine = Attempt(deployment, attempt)
+        mine = Attempt(deployment, attempt, "nonce")
         await self.services.builds.claim(mine, "nonce")
         file = await self.upload(mine, data)
         success = Success(files=[file], framework="static", output_directory=".")

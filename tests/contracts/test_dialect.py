@@ -85,7 +85,7 @@ async def test_the_builder_is_not_told(tmp_path: Path) -> None:
     async with begin(tmp_path, executor) as life:
         deployment = await life.submit(Wanted(dialect=Dialect.VERCEL))
         await executor.job(deployment, 1)
-        told = await life.services.builds.claim(Attempt(deployment, 1), "nonce")
+        told = await life.services.builds.claim(Attempt(deployment, 1, "nonce"), "nonce")
         assert "dialect" not in json.dumps(told)
 
 

@@ -45,7 +45,7 @@ async def deploy(life: Life, files: Mapping[str, bytes], wanted: Wanted | None =
     deployment = await life.submit(wanted)
     attempt = (await life.until(deployment, State.BUILDING)).attempt
     await life.executor.job(deployment, attempt)
-    mine = Attempt(deployment, attempt)
+    mine = Attempt(deployment, attempt, "nonce")
     await life.services.builds.claim(mine, "nonce")
     sent = [(path, await life.upload(mine, data)) for path, data in files.items()]
     listed = [OutputFile(path=path, sha256=file.sha256, size_bytes=file.size_bytes) for path, file in sent]
@@ -216,14 +216,14 @@ async def test_a_variant_is_its_projects_own_and_unknown_to_others(tmp_path: Pat
         assert store_table is not None
         other = await life.submit(url="https://git.example/b/other")
         await life.executor.job(other)
-        await life.services.builds.claim(Attempt(other, 1), "nonce")
+        await life.services.builds.claim(Attempt(other, 1, "nonce"), "nonce")
         mine = await life.submit()
         await life.executor.job(mine)
-        await life.services.builds.claim(Attempt(mine, 1), "nonce")
+        await life.services.builds.claim(Attempt(mine, 1, "nonce"), "nonce")
         variant = digest(brotli.compress(SCRIPT, quality=11))
         asked = [Blob(sha256=variant, size_bytes=100)]
-        assert await life.services.builds.missing(Attempt(other, 1), asked) == [variant]
-        assert await life.services.builds.missing(Attempt(mine, 1), asked) == []
+        assert await life.services.builds.missing(Attempt(other, 1, "nonce"), asked) == [variant]
+        assert await life.services.builds.missing(Attempt(mine, 1, "nonce"), asked) == []
 
 
 async def test_a_deployment_that_is_deleted_meanwhile_is_no_failure(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ async def test_hosts_show_the_state_before_anything_is_ready(life: Life) -> None
 async def test_a_failed_build_says_why_and_the_log_is_closed(life: Life) -> None:
     deployment = await life.submit()
     await life.executor.job(deployment)
-    mine = Attempt(deployment, 1)
-    await life.services.builds.claim(mine, "n")
+    mine = Attempt(deployment, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
     await life.services.builds.finish(mine, Failure(reason=Reason.NO_OUTPUT, message="no folder dist"))
     await life.executor.end(deployment, cause=EndCause.FAILED)
     found = await life.until(deployment, State.FAILED)
@@ -90,24 +90,69 @@ async def test_an_executor_that_does_not_answer_is_asked_again_without_counting(
 async def test_only_one_builder_holds_an_attempt(life: Life) -> None:
     deployment = await life.submit()
     await life.executor.job(deployment)
-    mine = Attempt(deployment, 1)
-    await life.services.builds.claim(mine, "one")
-    await life.services.builds.claim(mine, "one")
+    mine = Attempt(deployment, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
+    await life.services.builds.claim(mine, "nonce")
     with pytest.raises(ConflictError):
         await life.services.builds.claim(mine, "two")
+
+
+async def test_a_token_alone_is_a_spent_ticket_once_its_builder_has_claimed(life: Life) -> None:
+    deployment = await life.submit()
+    await life.executor.job(deployment)
+    mine = Attempt(deployment, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
+    file = await life.upload(mine, PAGE)
+    calls, success = life.services.builds, Success(files=[file], framework="static", output_directory=".")
+    for nonce in ("", "of somebody else"):
+        thief = Attempt(deployment, 1, nonce)
+        for call in (
+            calls.claim(thief, nonce or "none"),
+            calls.lines(thief, 1, [[0, "out", "build", "not ours"]]),
+            calls.heartbeat(thief, None),
+            calls.missing(thief, []),
+            life.upload(thief, b"more"),
+            calls.kept(thief, "a" * 40),
+            calls.finish(thief, success),
+        ):
+            with pytest.raises(ConflictError):
+                await call
+    assert await calls.finish(mine, success) is State.PUBLISHING
+    with pytest.raises(ConflictError):
+        await calls.finish(Attempt(deployment, 1), success)
+
+
+async def test_before_the_claim_a_token_is_good_for_nothing_else(life: Life) -> None:
+    deployment = await life.submit()
+    await life.executor.job(deployment)
+    with pytest.raises(ConflictError):
+        await life.services.builds.heartbeat(Attempt(deployment, 1, ""), None)
+    with pytest.raises(ConflictError):
+        await life.services.builds.lines(Attempt(deployment, 1, "nonce"), 1, [[0, "out", "build", "early"]])
+
+
+async def test_another_builder_than_the_daemons_own_fails_the_deployment_with_the_fix(life: Life) -> None:
+    deployment = await life.submit()
+    await life.executor.job(deployment)
+    with pytest.raises(RefusedError, match="holds builder 0123456789ab"):
+        await life.services.builds.claim(Attempt(deployment, 1, "nonce"), "nonce", "0123456789ab")
+    await life.executor.end(deployment, 1, EndCause.FAILED)
+    found = await life.until(deployment, State.FAILED)
+    assert found.reason is Reason.REJECTED
+    assert "scalemesh builder image build" in found.message
 
 
 async def test_an_older_attempt_can_neither_write_nor_upload_nor_publish(life: Life) -> None:
     deployment = await life.submit()
     await life.executor.job(deployment)
-    old = Attempt(deployment, 1)
-    await life.services.builds.claim(old, "one")
+    old = Attempt(deployment, 1, "nonce")
+    await life.services.builds.claim(old, "nonce")
     file = await life.upload(old, b"old")
     await life.executor.lose(deployment)
     await life.executor.job(deployment, 2)
     calls = life.services.builds
     for call in (
-        calls.claim(old, "one"),
+        calls.claim(old, "nonce"),
         calls.lines(old, 1, [[0, "out", "build", "old"]]),
         calls.heartbeat(old, None),
         calls.missing(old, []),
@@ -117,15 +162,17 @@ async def test_an_older_attempt_can_neither_write_nor_upload_nor_publish(life: L
     ):
         with pytest.raises(GoneError):
             await call
+    new = Attempt(deployment, 2, "another")
+    await calls.claim(new, "another")
     with pytest.raises(RefusedError):  # what the old attempt uploaded is not the new one's
-        await calls.finish(Attempt(deployment, 2), Success(files=[file], framework="static", output_directory="."))
+        await calls.finish(new, Success(files=[file], framework="static", output_directory="."))
 
 
 async def test_finish_may_be_repeated(life: Life) -> None:
     deployment = await life.submit()
     await life.executor.job(deployment)
-    mine = Attempt(deployment, 1)
-    await life.services.builds.claim(mine, "n")
+    mine = Attempt(deployment, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
     success = Success(files=[await life.upload(mine, PAGE)], framework="static", output_directory=".")
     assert await life.services.builds.finish(mine, success) is State.PUBLISHING
     await life.until(deployment, State.READY)
@@ -142,7 +189,7 @@ async def test_cancel_ends_a_waiting_and_a_running_deployment(tmp_path: Path) ->
             assert (await life.services.deployer.cancel(deployment)).state is State.CANCELED
         assert life.executor.jobs == {}
         with pytest.raises(GoneError):
-            await life.services.builds.heartbeat(Attempt(running, 1), None)
+            await life.services.builds.heartbeat(Attempt(running, 1, "nonce"), None)
 
 
 async def test_what_is_ready_cannot_be_canceled(life: Life) -> None:
@@ -158,7 +205,7 @@ async def test_a_restart_adopts_running_builds_and_reaps_strangers(tmp_path: Pat
     async with begin(tmp_path, executor) as life:
         deployment = await life.submit()
         job = await executor.job(deployment)
-        await life.services.builds.claim(Attempt(deployment, 1), "nonce")
+        await life.services.builds.claim(Attempt(deployment, 1, "nonce"), "nonce")
     executor.jobs[DeploymentId("dpl_stranger000000000000"), 1] = job
     async with begin(tmp_path, executor) as life:
         await life.built(deployment)
@@ -172,7 +219,7 @@ async def test_a_build_that_ended_while_the_daemon_was_away_is_concluded(tmp_pat
     async with begin(tmp_path, executor) as life:
         deployment = await life.submit()
         await executor.job(deployment)
-        mine = Attempt(deployment, 1)
+        mine = Attempt(deployment, 1, "nonce")
         await life.services.builds.claim(mine, "nonce")
         await life.services.builds.finish(mine, Failure(reason=Reason.COMMAND_FAILED, message="exit 1"))
     await executor.end(deployment, cause=EndCause.FAILED)

@@ -16,7 +16,7 @@ async def test_a_job_that_outlives_its_build_keeps_its_place(tmp_path: Path) -> 
     async with begin(tmp_path, executor, Builds(total_memory_mib=8192, parallel=1)) as life:
         first, second = await life.submit(url=f"{URL}-1"), await life.submit(url=f"{URL}-2")
         await executor.job(first)
-        mine = Attempt(first, 1)
+        mine = Attempt(first, 1, "nonce")
         await life.services.builds.claim(mine, "nonce")
         file = await life.upload(mine, PAGE)
         await life.services.builds.finish(mine, Success(files=[file], framework="static", output_directory="."))

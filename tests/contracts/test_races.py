@@ -123,8 +123,8 @@ async def test_where_builds_run_may_come_up_later_than_the_daemon(
 async def test_a_builder_that_says_twice_at_once_that_it_has_finished_hears_the_same(life: Life) -> None:
     deployment = await life.submit()
     await life.executor.job(deployment)
-    mine = Attempt(deployment, 1)
-    await life.services.builds.claim(mine, "n")
+    mine = Attempt(deployment, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
     success = Success(files=[await life.upload(mine, PAGE)], framework="static", output_directory=".")
     said = await asyncio.gather(*(life.services.builds.finish(mine, success) for _ in range(4)))
     assert set(said) <= {State.PUBLISHING, State.READY}

@@ -18,7 +18,10 @@ COMMIT = "a" * 40
 async def test_the_first_deployment_is_production_and_other_branches_are_previews(life: Life) -> None:
     first = await life.submit(Wanted(branch="main"))
     await life.executor.job(first)
-    await life.services.builds.heartbeat(Attempt(first, 1), Facts(commit=COMMIT, branch="main", default_branch="main"))
+    await life.services.builds.claim(Attempt(first, 1, "nonce"), "nonce")
+    await life.services.builds.heartbeat(
+        Attempt(first, 1, "nonce"), Facts(commit=COMMIT, branch="main", default_branch="main")
+    )
     await life.built(first)
     await life.until(first, State.READY)
     second = await life.services.deployer.get(await life.submit(Wanted(branch="feature/x")))

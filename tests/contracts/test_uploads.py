@@ -25,8 +25,8 @@ async def test_another_projects_digest_is_neither_missing_less_nor_accepted(life
     assert listing is not None
     second = await life.submit(url="https://git.example/b/other")
     await life.executor.job(second)
-    mine = Attempt(second, 1)
-    await life.services.builds.claim(mine, "n")
+    mine = Attempt(second, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
     digest = Digest(hashlib.sha256(b"secret of another").hexdigest())
     file = OutputFile(path="x.html", sha256=digest, size_bytes=17)
     assert await life.services.builds.missing(mine, [Blob(sha256=digest, size_bytes=17)]) == [digest]
@@ -41,8 +41,8 @@ async def test_a_projects_own_file_needs_no_second_upload(life: Life) -> None:
     await life.until(first, State.READY)
     second = await life.submit()
     await life.executor.job(second)
-    mine = Attempt(second, 1)
-    await life.services.builds.claim(mine, "n")
+    mine = Attempt(second, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
     digest = Digest(hashlib.sha256(PAGE).hexdigest())
     assert await life.services.builds.missing(mine, [Blob(sha256=digest, size_bytes=len(PAGE))]) == []
     file = OutputFile(path="index.html", sha256=digest, size_bytes=len(PAGE))
@@ -56,8 +56,8 @@ async def test_a_projects_own_file_needs_no_second_upload(life: Life) -> None:
 async def test_a_path_that_is_none_rejects_the_whole_result(life: Life, path: str) -> None:
     deployment = await life.submit()
     await life.executor.job(deployment)
-    mine = Attempt(deployment, 1)
-    await life.services.builds.claim(mine, "n")
+    mine = Attempt(deployment, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
     file = await life.upload(mine, PAGE)
     bad = OutputFile(path=path, sha256=file.sha256, size_bytes=file.size_bytes)
     with pytest.raises(RefusedError):
@@ -89,9 +89,9 @@ async def test_an_uploaded_source_waits_for_its_files_and_is_built_from_them(lif
     file = OutputFile(path="index.html", sha256=digest, size_bytes=len(PAGE))
     assert await life.services.uploads.finish(deployment, [file]) is State.QUEUED
     await life.executor.job(deployment.id)
-    claim = await life.services.builds.claim(Attempt(deployment.id, 1), "nonce")
+    claim = await life.services.builds.claim(Attempt(deployment.id, 1, "nonce"), "nonce")
     assert claim["source"] == {"kind": "upload", "files": [["index.html", digest, len(PAGE), False]]}
-    stream = await life.services.builds.source(Attempt(deployment.id, 1), digest)
+    stream = await life.services.builds.source(Attempt(deployment.id, 1, "nonce"), digest)
     assert b"".join([chunk async for chunk in stream]) == PAGE
     await life.built(deployment.id)
     await life.until(deployment.id, State.READY)
@@ -103,8 +103,8 @@ async def test_a_build_gets_its_own_environments_variables(life: Life) -> None:
     await life.services.projects.set_variable(project.id, "KEY", (Environment.PREVIEW,), "other-secret")
     deployment = await life.submit()
     await life.executor.job(deployment)
-    mine = Attempt(deployment, 1)
-    claim = await life.services.builds.claim(mine, "n")
+    mine = Attempt(deployment, 1, "nonce")
+    claim = await life.services.builds.claim(mine, "nonce")
     assert claim["env"] == {"KEY": "prod-secret"}
     assert isinstance(claim["public_env"], dict)
     assert claim["public_env"]["VERCEL_URL"] == f"site-{deployment[-6:]}.localhost:8080"
@@ -134,8 +134,8 @@ async def test_all_that_an_attempt_uploads_counts_together(tmp_path: Path) -> No
         deployment = await life.submit()
         for attempt in (1, 2):
             await life.executor.job(deployment, attempt)
-            mine = Attempt(deployment, attempt)
-            await life.services.builds.claim(mine, f"nonce {attempt}")
+            mine = Attempt(deployment, attempt, "nonce")
+            await life.services.builds.claim(mine, "nonce")
             await life.upload(mine, b"a" * 700_000)
             await life.upload(mine, b"a" * 700_000)
             with pytest.raises(RefusedError, match="at most 1 MiB"):

@@ -21,6 +21,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from builder.protocol import NONCE_HEADER
+
 SERVE: Final = (sys.executable, "-m", "scalemesh", "serve", "--config")
 START_S: Final = 30.0
 CLONE_NEWNET: Final = 0x40000000
@@ -175,13 +177,15 @@ class RunningDaemon:
         async with self.session() as session, session.request(method, f"http://x/api/v1{path}", json=body) as answer:
             return answer.status, await _decoded(answer)
 
-    async def build_call(self, token: str, path: str, body: object) -> tuple[int, Any]:
-        """What a builder with *token* says over the builds' socket."""
+    async def build_call(self, token: str, path: str, body: object, nonce: str = "") -> tuple[int, Any]:
+        """What a builder with *token* that claimed with *nonce* says over the builds' socket."""
         socket = str(self.data / "run" / "builds" / "api.sock")
         async with (
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket)) as session,
             session.post(
-                f"http://x/build/v1/{path}", json=body, headers={"Authorization": f"Bearer {token}"}
+                f"http://x/build/v1/{path}",
+                json=body,
+                headers={"Authorization": f"Bearer {token}", NONCE_HEADER: nonce},
             ) as answer,
         ):
             return answer.status, await _decoded(answer)

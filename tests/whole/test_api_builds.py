@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from builder.protocol import MAX_BLOCK_BYTES, MAX_BLOCK_LINES, MAX_DIGESTS
+from builder.protocol import MAX_BLOCK_BYTES, MAX_BLOCK_LINES, MAX_DIGESTS, NONCE_HEADER
 from scalemesh.values import DeploymentId, EndCause, Environment, State
 from scalemesh.web.app import make_builds_app
 from tests.whole.control_host import Browser, ControlHost, open_control_host
@@ -24,7 +24,8 @@ class Builder:
 
     def __init__(self, host: ControlHost, socket: Browser, deployment: DeploymentId, attempt: int = 1) -> None:
         self.deployment, self._socket = deployment, socket
-        self._token = {"Authorization": f"Bearer {host.life.services.tokens.make(deployment, attempt)}"}
+        token = host.life.services.tokens.make(deployment, attempt)
+        self._token = {"Authorization": f"Bearer {token}", NONCE_HEADER: "n"}
 
     async def say(self, path: str, body: object, *, status: int = 200) -> dict[str, Any]:
         data = io.BytesIO(json.dumps(body).encode())
@@ -86,8 +87,8 @@ async def test_a_failure_is_taken_with_its_reason(host: ControlHost, builder: Bu
 
 
 async def test_only_the_builder_that_claimed_may_go_on(host: ControlHost, socket: Browser, builder: Builder) -> None:
-    await builder.say("claim", {"nonce": "one"})
-    await builder.say("claim", {"nonce": "one"})
+    await builder.say("claim", {"nonce": "n"})
+    await builder.say("claim", {"nonce": "n"})
     assert (await builder.say("claim", {"nonce": "two"}, status=409))["code"] == "conflict"
     older = Builder(host, socket, builder.deployment, attempt=0)
     await older.say("heartbeat", {}, status=410)

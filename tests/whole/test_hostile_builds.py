@@ -7,7 +7,9 @@ import asyncio
 import hashlib
 import os
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -239,16 +241,17 @@ async def test_a_stolen_token_names_no_other_projects_files(target: Target) -> N
     assert any(target.daemon.data.glob(f"store/blobs/*/{theirs}")), "the bytes are here"
     deployment = await target.run("echo waiting; sleep 600", "names")
     await target.daemon.until_said(deployment, "waiting")
-    token = token_of(target.daemon, deployment, 1)
+    token, nonce = token_of(target.daemon, deployment, 1), nonce_of(target.daemon, deployment)
+    assert (await target.daemon.build_call(token, "blobs", {"digests": []}))[0] == 409, "the token alone is spent"
 
     asked = [{"sha256": theirs, "size": 15}, {"sha256": "0" * 64, "size": 15}]
-    status, said = await target.daemon.build_call(token, "blobs", {"digests": asked})
+    status, said = await target.daemon.build_call(token, "blobs", {"digests": asked}, nonce)
     assert (status, [each["sha256"] for each in said["missing"]]) == (200, [theirs, "0" * 64])
-    status, said = await target.daemon.build_call(token, "finish", finish(theirs))
+    status, said = await target.daemon.build_call(token, "finish", finish(theirs), nonce)
     assert status == 422, said
     found = await target.daemon.until(deployment, "failed")
     assert found["reason"] == "rejected"
-    assert (await target.daemon.build_call(token, "finish", finish(theirs)))[0] in (410, 422)
+    assert (await target.daemon.build_call(token, "finish", finish(theirs), nonce))[0] in (410, 422)
 
 
 async def test_an_older_attempt_can_neither_publish_nor_write(target: Target) -> None:
@@ -265,6 +268,7 @@ async def test_an_older_attempt_can_neither_publish_nor_write(target: Target) ->
     assert (await target.daemon.build_call(old, "claim", {"nonce": "n"}))[0] == 410
     assert (await target.daemon.build_call(new, "claim", {"nonce": "another"}))[0] == 409
     assert (await target.daemon.build_call(new[:-3] + "abc", "heartbeat", {}))[0] == 401
+    assert (await target.daemon.build_call(new, "heartbeat", {}))[0] == 409
     assert await target.daemon.lines(deployment) == before
     assert (await target.daemon.get(deployment))["state"] == "building"
     await target.daemon.call("POST", f"/deployments/{deployment}/cancel")
@@ -275,6 +279,13 @@ def token_of(daemon: RunningDaemon, deployment: str, attempt: int) -> str:
     """The token of a build, as if it had been stolen."""
     key = (daemon.data / "key").read_bytes()
     return str(BuildTokens(key, lifetime_s=3600).make(DeploymentId(deployment), attempt))
+
+
+def nonce_of(daemon: RunningDaemon, deployment: str) -> str:
+    """The nonce that the build's claim was made with, which nobody but its builder and the daemon knows."""
+    with closing(sqlite3.connect(daemon.data / "scalemesh.db")) as database:
+        row = database.execute("SELECT nonce FROM deployment WHERE id = ?", (deployment,)).fetchone()
+    return str(row[0])
 
 
 def finish(digest: str) -> dict[str, Any]:

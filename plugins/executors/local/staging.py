@@ -10,6 +10,8 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Final
 
+from builder.packing import STAMP, fingerprint_of
+
 #: What is imported stays: looking through it again and again for garbage would take a quarter of the start.
 _MAIN: Final = "import gc, sys\ngc.disable()\nfrom builder.__main__ import main\ngc.enable()\nsys.exit(main())\n"
 
@@ -30,6 +32,7 @@ def stage_builder(package: Path, state: Path) -> Path:
     fresh = state / f".{place.name}.{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(package, fresh / "builder", ignore=shutil.ignore_patterns("__pycache__"))
+    (fresh / "builder" / STAMP).write_text(fingerprint_of(package))
     (fresh / "__main__.py").write_text(_MAIN)
     compileall.compile_dir(fresh, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH, stripdir=str(fresh))
     for path in (fresh, *fresh.rglob("*")):
