@@ -1,19 +1,24 @@
 """The builder: claim a build, do its steps, tell the daemon how it ended. Runs inside the build job.
 
-Its environment, set by the executor: SCALEMESH_URL, SCALEMESH_TOKEN_FD (the token is read from there, once),
-SCALEMESH_WORK, SCALEMESH_NODES (folders with node, npm and npx, separated by colons), SCALEMESH_SANDBOX (how user
-commands are held), SCALEMESH_DISK_WATCHED (set where the executor holds the build to its disk limit), SCALEMESH_PROXY
-(a unix socket to reach packages and Git by, where there is no network).
+Its environment, set by the executor: SCALEMESH_URL, the token by one of SCALEMESH_TOKEN_FD (read from there, once),
+SCALEMESH_TOKEN_FILE and SCALEMESH_TOKEN, SCALEMESH_WORK, SCALEMESH_NODES (folders with node, npm and npx, separated by
+colons), SCALEMESH_SANDBOX (how user commands are held: bwrap, container, off), SCALEMESH_DISK_WATCHED (set where the
+executor holds the build to its disk limit), SCALEMESH_PROXY (a unix socket to reach packages and Git by, where there is
+no network), SCALEMESH_CA (a PEM file of authorities to trust instead of the system's).
+
+With the word ``proof`` it only proves that builds could run where it is (see builder.proof).
 """
 
 import errno
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from builder import container
 from builder.api import Api, Contact, Refused
 from builder.commands import Sandbox
 from builder.errors import BuildFailed, GivenUp
@@ -26,19 +31,35 @@ from builder.outbox import Outbox
 from builder.packing import fingerprint
 from builder.protocol import EXIT_FAILED, EXIT_OK
 from builder.steps import Place, Steps, success
+from builder.trust import trusted, trusting
+from builder.watch import watching
 
 
-def main(environ: Mapping[str, str] = os.environ, sandbox: Sandbox | None = None) -> int:
+def start(words: Sequence[str]) -> int:
+    """What a container's entry point does with its *words*."""
+    if not words:
+        return main()
+    from builder import proof  # noqa: PLC0415  (a build does not pay for it)
+
+    return proof.main(words, os.environ)
+
+
+def main(environ: Mapping[str, str] | None = None, sandbox: Sandbox | None = None) -> int:
     """Do one build; returns the exit code of the process (see protocol). *sandbox*: instead of the usual one."""
+    environ = dict(os.environ if environ is None else environ)
     try:
-        life = Life()
-        nonce = os.urandom(16).hex()
-        api = Api(environ["SCALEMESH_URL"], _token(environ), Contact(life), nonce)
-        with _proxy(environ) as proxy:
-            place = Place(work=Path(environ.get("SCALEMESH_WORK", "/work")), environ=environ, proxy=proxy)
-            place.prepare()
-            job = read_job(api.post("/build/v1/claim", {"nonce": nonce, "builder": fingerprint()}))
-            life.limit(job.limits.time_s)
+        if container.is_container(environ):
+            container.hide()
+        environ |= trusting(environ.pop("SCALEMESH_CA", ""))
+        os.environ.update(trusting(environ.get("SSL_CERT_FILE", "")))  # OpenSSL looks here
+        life, nonce, token = Life(), os.urandom(16).hex(), _token(environ)
+        api = Api(environ["SCALEMESH_URL"], token, Contact(life), nonce)
+        place = Place(work=Path(environ.get("SCALEMESH_WORK", "/work")), environ=environ)
+        place.prepare()
+        job = read_job(api.post("/build/v1/claim", {"nonce": nonce, "builder": fingerprint()}))
+        life.limit(job.limits.time_s)
+        with _proxy(environ) as proxy, watching(place.work, environ, job.limits.disk_bytes, life) as cause:
+            place = replace(trusted(job, place), proxy=proxy, cause=cause)
             return _Build(job, place, api, life).run(sandbox)
     except GivenUp as given_up:
         _tell(given_up.message)
@@ -51,7 +72,7 @@ def main(environ: Mapping[str, str] = os.environ, sandbox: Sandbox | None = None
 class _Build:
     def __init__(self, job: Job, place: Place, api: Api, life: Life) -> None:
         masker = Masker(job.secrets)
-        self._api, self._life, self._environ = api, life, place.environ
+        self._api, self._life, self._place = api, life, place
         self._outbox = Outbox(api.another(), life, place.spool)
         self._heartbeat = Heartbeat(api.another(), life)
         self._log = Log(self._outbox.put, masker, job.limits.log_bytes)
@@ -86,14 +107,13 @@ class _Build:
         facts = steps.fetch()
         plan = steps.detect()
         if plan.ignore_command or plan.install_command or plan.build_command:
-            run = steps.commands(plan, facts, sandbox or _sandbox(self._environ))
-            with steps.watched():
-                run.ignore(facts)
-                run.restore()
-                run.install()
-                run.save()
-                run.build()
-                run.finish()
+            run = steps.commands(plan, facts, sandbox or _sandbox(self._place))
+            run.ignore(facts)
+            run.restore()
+            run.install()
+            run.save()
+            run.build()
+            run.finish()
         path, output, files = steps.collect(plan)
         steps.upload(output, files)
         self._life.check()
@@ -116,10 +136,15 @@ def _of_system(error: OSError | MemoryError) -> BuildFailed:
     return BuildFailed("internal", f"The builder failed: {error}.")
 
 
-def _token(environ: Mapping[str, str]) -> str:
-    descriptor = int(environ["SCALEMESH_TOKEN_FD"])
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(16 * 1024).decode("ascii").strip()
+def _token(environ: dict[str, str]) -> str:
+    """The token, which nothing else finds in *environ* afterwards."""
+    if "SCALEMESH_TOKEN_FD" in environ:
+        with os.fdopen(int(environ["SCALEMESH_TOKEN_FD"]), "rb") as file:
+            return file.read(16 * 1024).decode("ascii").strip()
+    os.environ.pop("SCALEMESH_TOKEN", None)
+    if "SCALEMESH_TOKEN_FILE" in environ:
+        return Path(environ["SCALEMESH_TOKEN_FILE"]).read_text(encoding="ascii").strip()
+    return environ.pop("SCALEMESH_TOKEN")
 
 
 @contextmanager
@@ -134,10 +159,14 @@ def _proxy(environ: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
         yield proxy_environment(port)
 
 
-def _sandbox(environ: Mapping[str, str]) -> Sandbox:
+def _sandbox(place: Place) -> Sandbox:
+    if container.is_container(place.environ):
+        held = container.Container(place.work)
+        held.hand_over()
+        return held
     from builder.sandbox import InnerSandbox  # noqa: PLC0415  (a site without commands needs none)
 
-    return InnerSandbox(environ)
+    return InnerSandbox(place.environ)
 
 
 def _show_stack() -> None:
@@ -151,4 +180,4 @@ def _tell(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start(sys.argv[1:]))

@@ -167,6 +167,22 @@ class Api:
         return not 200 <= answer.status < 300 and answer.status not in STOP and answer.status not in REFUSED
 
 
+def hello(url: str, timeout_s: float) -> tuple[str | None, str]:
+    """Ask the daemon at *url* once which builder it needs: its fingerprint, or None and why it is not reached."""
+    try:
+        connection = _connection(url)
+        connection.timeout = timeout_s
+        prefix = "" if url.startswith("unix:") else urlsplit(url).path.rstrip("/")
+        connection.request("GET", f"{prefix}/build/v1/hello")
+        answer = connection.getresponse()
+        body = answer.read(64 * 1024)
+        connection.close()
+        found = str(json.loads(body)["builder"]) if answer.status == 200 else None
+    except (OSError, http.client.HTTPException, GivenUp, ValueError, KeyError, TypeError) as error:
+        return None, f"{url} cannot be reached: {type(error).__name__}: {error}"
+    return found, "" if found else f"{url} answers {answer.status}: no daemon of ours, or a path that is not its own"
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=ANSWER_S, blocksize=BLOCK_BYTES)

@@ -5,11 +5,12 @@ not into arguments, which others can read: the shell inside reads it from its st
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from builder.errors import BuildFailed
 from builder.failures import explain
 from builder.life import Life
 from builder.lines import Log
@@ -19,10 +20,13 @@ _LOADER: Final = 'eval "$(cat)"'
 
 
 class Sandbox(Protocol):
-    """What holds user commands: builder.sandbox.InnerSandbox."""
+    """What holds user commands: builder.sandbox.InnerSandbox, or builder.container.Container."""
 
     def command(self, argv: Sequence[str], *, cwd: str) -> list[str]:
         """The argument list that runs *argv* inside, in the folder *cwd*."""
+
+    def end_all(self) -> None:
+        """Kill all that commands left; nothing, where their end is the end of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +40,11 @@ class Command:
 class Commands:
     """Runs one command after the other; none of their processes is alive between them."""
 
-    def __init__(self, sandbox: Sandbox, life: Life, log: Log, path: str) -> None:
-        self._sandbox, self._life, self._log = sandbox, life, log
+    def __init__(
+        self, sandbox: Sandbox, life: Life, log: Log, path: str, cause: Callable[[], BuildFailed | None] = lambda: None
+    ) -> None:
+        """*cause* tells what the kernel did to a command that failed, where that can be known."""
+        self._sandbox, self._life, self._log, self._cause = sandbox, life, log, cause
         self._outer_env = {"PATH": path, "LANG": "C.UTF-8"}
         adopt_orphans()
 
@@ -49,7 +56,7 @@ class Commands:
         """
         code, tail = self._run(command)
         if code:
-            raise explain(command.text, code, tail)
+            raise self._cause() or explain(command.text, code, tail)
 
     def succeeds(self, command: Command) -> bool:
         """Run *command* and say whether it ended with 0."""
@@ -58,7 +65,10 @@ class Commands:
     def quietly(self, argv: Sequence[str], cwd: Path) -> bool:
         """Run a program of our own choice inside, show nothing, and say whether it ended with 0."""
         inside = self._sandbox.command(list(argv), cwd=str(cwd))
-        return run(Program(argv=inside, cwd=cwd, env=self._outer_env), self._life, lambda *_: None) == 0
+        return (
+            run(Program(argv=inside, cwd=cwd, env=self._outer_env), self._life, lambda *_: None, self._sandbox.end_all)
+            == 0
+        )
 
     def _run(self, command: Command) -> tuple[int, list[str]]:
         self._log.say(command.step, f"> {command.text}")
@@ -70,7 +80,7 @@ class Commands:
             stdin=_script(command),
         )
         try:
-            code = run(program, self._life, output.feed)
+            code = run(program, self._life, output.feed, self._sandbox.end_all)
         finally:
             output.close()
         return code, list(output.tail)

@@ -81,6 +81,7 @@ class Job:
     env: Mapping[str, str]  #: secret: masked in lines
     public_env: Mapping[str, str]
     limits: Limits
+    ca_bundle: str | None = None  #: PEM: authorities to trust instead of the system's
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -97,6 +98,7 @@ def read_job(claim: Mapping[str, Any]) -> Job:
         env=claim["env"],
         public_env=claim["public_env"],
         limits=_known(Limits, claim["limits"]),
+        ca_bundle=claim.get("ca_bundle"),
     )
 
 

@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Final
 
 STAMP: Final = "fingerprint.txt"  #: in the packed folder ``builder``
-MAIN: Final = "import sys\nfrom builder.__main__ import main\nsys.exit(main())\n"
+MAIN: Final = "import sys\nfrom builder.__main__ import start\nsys.exit(start(sys.argv[1:]))\n"
 _SUFFIXES: Final = frozenset({".py", ".toml"})
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip knows: the same source gives the same bytes
+
+
+def default_image() -> str:
+    """The image that executors of containers run, where the config names no other."""
+    return f"scalemesh-builder:{fingerprint()}"
 
 
 def fingerprint() -> str:

@@ -29,8 +29,10 @@ class Program:
     stdin: bytes = b""
 
 
-def run(program: Program, life: Life, on_output: OnOutput) -> int:
+def run(program: Program, life: Life, on_output: OnOutput, end_all: Callable[[], None] = lambda: None) -> int:
     """Run it and return its exit code (128 + signal when killed). Returns when its whole tree is dead.
+
+    *end_all* kills what of it may have escaped its process group, where there is a better way than to look for it.
 
     Raises:
         BuildFailed, GivenUp: the build ended meanwhile; the program was killed.
@@ -43,6 +45,7 @@ def run(program: Program, life: Life, on_output: OnOutput) -> int:
             _pump(process, watch, life, on_output)
             kill_group(process.pid)  # before it is reaped: until then the number cannot be somebody else's
             code = process.wait()
+        end_all()
         _end_orphans(before)
         _drain(process, on_output)
     finally:

@@ -101,3 +101,7 @@ GIVE_UP_S: Final = 300  #: after so long without an answer from the daemon the b
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1  #: told the daemon why
 EXIT_GIVEN_UP: Final = 3  #: could not tell, or was told to go
+#: Of the word ``proof`` (builder.proof): the daemon is not reached, needs another builder, something else is missing.
+EXIT_UNREACHED: Final = 20
+EXIT_OTHER_BUILDER: Final = 21
+EXIT_LACKING: Final = 22

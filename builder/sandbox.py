@@ -46,6 +46,9 @@ class InnerSandbox:
         words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(cwd), "--"]
         return [*words, *self._limited(argv)]
 
+    def end_all(self) -> None:
+        """Nothing: what a command started dies with its namespace."""
+
     def _files(self) -> list[str]:
         words = ["--bind", str(self._work / "tmp"), "/tmp"]  # noqa: S108 - inside the sandbox; first, for what lies in it
         for path in self._sees:

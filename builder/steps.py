@@ -1,8 +1,7 @@
 """The steps of a build, each with the lines that it shows: fetch, detect, install, build, collect, upload."""
 
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +24,6 @@ from builder.rule_files import collect_rule_files, functions_of_source, is_serve
 from builder.source import fetch_upload
 from builder.tree import Tree
 from builder.upload import upload
-from builder.watch import DiskWatch
 
 COMMANDED: Final = ("package.json", "vercel.json")  #: files that may bring commands
 MOST_TOLD: Final = 10  #: functions by their names
@@ -41,6 +39,7 @@ class Place:
 
     work: Path
     environ: Mapping[str, str]  #: the builder's own; what may be passed on is chosen in variables
+    cause: Callable[[], BuildFailed | None] = lambda: None  #: what the kernel did to the build, where it can be asked
     proxy: Mapping[str, str] = field(default_factory=dict)  #: variables that lead to it, where there is one
 
     @property
@@ -114,7 +113,7 @@ class Steps:
         root = self._place.src / plan.root_directory
         own = [str(root / "node_modules/.bin"), *([plan.node.folder] if plan.node else [])]
         env["PATH"] = ":".join((*own, env["PATH"]))
-        return Run(self, plan, env, Commands(sandbox, self._life, self._log, self._machine["PATH"]))
+        return Run(self, plan, env, Commands(sandbox, self._life, self._log, self._machine["PATH"], self._place.cause))
 
     def collect(self, plan: Plan) -> tuple[str, Tree, list[Collected]]:
         """Find the output and hash its files, and those that say how it is served; they are held below the tree."""
@@ -162,12 +161,6 @@ class Steps:
 
     def cache(self, plan: Plan) -> Cache:
         return Cache(cache_key(plan, self._place.src), self._place.home, self._api, self._log)
-
-    def watched(self) -> AbstractContextManager[object]:
-        """Holds the build to its disk limit while it is entered, where nobody else does."""
-        if self._place.environ.get("SCALEMESH_DISK_WATCHED"):
-            return nullcontext()
-        return DiskWatch(self._place.work, self._job.limits.disk_bytes, self._life)
 
     def say(self, step: str, text: str) -> None:
         self._log.say(step, text)

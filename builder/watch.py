@@ -1,4 +1,4 @@
-"""Watch how much disk a build uses while user commands run, where nobody watches it from outside.
+"""Watch how much disk a build uses, where nobody watches it from outside.
 
 The local executor does (SCALEMESH_DISK_WATCHED): it begins before the fetch, looks behind folders that a build closed
 or nested too deeply for us, and no command of the build shares its limits. Two that count differently would make the
@@ -8,10 +8,13 @@ reason of an end a matter of luck, so there we leave it to the executor.
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from builder.container import is_container
+from builder.counters import LimitWatch
 from builder.errors import BuildFailed
 from builder.life import Life
 from builder.tree import open_folder
@@ -19,6 +22,20 @@ from builder.tree import open_folder
 GLANCE_S: Final = 0.5  #: between looks at the free space of the file system, which cost nothing
 SHARE: Final = 20  #: the full count may take a twentieth of the time
 ENTRY_BYTES: Final = 512  #: what an empty file or folder counts
+
+
+@contextmanager
+def watching(
+    work: Path, environ: Mapping[str, str], disk_bytes: int, life: Life
+) -> Iterator[Callable[[], BuildFailed | None]]:
+    """Hold the build to the limits that its executor leaves to us, while inside.
+
+    Yields what tells why the kernel ended or hindered a command, None where it did not or cannot be asked.
+    """
+    with ExitStack() as opened:
+        if not environ.get("SCALEMESH_DISK_WATCHED"):
+            opened.enter_context(DiskWatch(work, disk_bytes, life))
+        yield opened.enter_context(LimitWatch(life)).cause if is_container(environ) else lambda: None
 
 
 class DiskWatch:
