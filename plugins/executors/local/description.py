@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from builder.addresses import Reach
 from plugins.executors.local import network
-from plugins.executors.local.addresses import Reach
 from plugins.executors.local.cgroups import JobGroup
 from plugins.executors.local.config import LocalConfig
 from plugins.executors.local.jobs import WORK_FOLDERS, JobFolder

@@ -4,7 +4,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Final
 
-from plugins.executors.local.addresses import Reach
+from builder.addresses import Reach
 from plugins.executors.local.config import LocalConfig
 from plugins.executors.local.description import CODE
 from plugins.executors.local.machine import Machine

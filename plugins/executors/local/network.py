@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from builder.netlink import Netlink
 from plugins.executors.local import kernel
-from plugins.executors.local.netlink import Netlink
 
 GATEWAY: Final = "10.0.2.2"
 NAMESERVER: Final = "10.0.2.3"

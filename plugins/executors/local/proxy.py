@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from plugins.executors.local.addresses import Reach
+from builder.addresses import Reach
 from plugins.executors.local.network import local_addresses
 
 log = logging.getLogger(__name__)

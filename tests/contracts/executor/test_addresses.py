@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.executors.local.addresses import FORBIDDEN, Reach
+from builder.addresses import FORBIDDEN, Reach
 
 CLOSED = Reach(allowed=(), own=("198.51.100.1", "127.0.0.1", "::1", "2001:db8:5::1"))
 

@@ -55,15 +55,28 @@ class Netlink:
 
     def only_ports(self, address: str, ports: Iterable[int], first_priority: int) -> None:
         """Let nothing but UDP and TCP to *ports* of the IPv4 *address* out."""
+        priority = self.let_ports(address, ports, first_priority)
+        self.shut(f"{address}/32", priority)
+
+    def let_ports(self, address: str, ports: Iterable[int], first_priority: int) -> int:
+        """Let UDP and TCP to *ports* of the IPv4 *address* out, before rules of later priorities; returns the next."""
         priority = first_priority
         for protocol in (socket.IPPROTO_UDP, socket.IPPROTO_TCP):
             for port in ports:
                 narrow = _attribute(_FRA_IP_PROTO, bytes([protocol])) + _attribute(
                     _FRA_DPORT, struct.pack("HH", port, port)
                 )
-                self._rule(address, _FR_TO_TABLE, priority, narrow)
+                self._rule(f"{address}/32", _FR_TO_TABLE, priority, narrow)
                 priority += 1
-        self._rule(address, _FR_UNREACHABLE, priority, b"")
+        return priority
+
+    def let(self, network: str, priority: int) -> None:
+        """Let what goes to the IPv4 *network* (``address/bits``) out, before rules of later priorities."""
+        self._rule(network, _FR_TO_TABLE, priority, b"")
+
+    def shut(self, network: str, priority: int) -> None:
+        """Answer "unreachable" for the IPv4 *network*, also for neighbours on the same link, before any route."""
+        self._rule(network, _FR_UNREACHABLE, priority, b"")
 
     def addresses(self) -> list[str]:
         """Every address, IPv4 and IPv6, of every interface here."""
@@ -84,9 +97,10 @@ class Netlink:
             body += _attribute(_RTA_GATEWAY, socket.inet_pton(family, gateway))
         self._change(_RTM_NEWROUTE, _CREATE | _REPLACE, body)
 
-    def _rule(self, address: str, action: int, priority: int, more: bytes) -> None:
-        head = struct.pack("BBBBBxxBI", socket.AF_INET, 32, 0, 0, _TABLE_MAIN, action, 0)
-        body = head + _attribute(_FRA_DST, socket.inet_aton(address))
+    def _rule(self, network: str, action: int, priority: int, more: bytes) -> None:
+        _, address, bits = _parsed(network)
+        head = struct.pack("BBBBBxxBI", socket.AF_INET, bits, 0, 0, _TABLE_MAIN, action, 0)
+        body = head + _attribute(_FRA_DST, address)
         body += _attribute(_FRA_PRIORITY, struct.pack("I", priority)) + more
         self._change(_RTM_NEWRULE, _CREATE | _EXCLUSIVE, body)
 
