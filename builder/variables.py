@@ -17,6 +17,7 @@ PASSED_ON: Final = (
     "REQUESTS_CA_BUNDLE",
     "PIP_CERT",
     "LANG",
+    "TMPDIR",
     "TZ",
 )
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

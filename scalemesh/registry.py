@@ -89,6 +89,8 @@ def open_point(point: str, config: Config, owner: str = "") -> AbstractAsyncCont
             "file_root": str(config.git.file_root or ""),
             "build_network": config.builds.network,
             "owner": owner,
+            "socket": str(config.builds_socket),
+            "url": config.builds.public_url or "",
         },
         "store": {"path": "store"},
         "logs": {"path": "logs.db"},

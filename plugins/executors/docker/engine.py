@@ -1,0 +1,99 @@
+"""The engine's client, whose calls block: they run in a few threads of our own. Errors become ours here."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final, ParamSpec, TypeVar
+
+import docker
+from docker.errors import APIError, DockerException, NotFound
+from docker.tls import TLSConfig
+from requests.exceptions import RequestException
+
+from plugins.executors.docker.config import DockerConfig
+from scalemesh.errors import RefusedError, UnreachableError
+
+THREADS: Final = 8
+TIMEOUT_S: Final = 30
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Engine:
+    """Connects when it is first asked: the daemon starts whether the engine is up or not."""
+
+    def __init__(self, config: DockerConfig) -> None:
+        self._config = config
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    async def call(self, work: Callable[[Any], T]) -> T:
+        """Run *work* with the client in a thread.
+
+        Raises:
+            NotFound: the engine knows no such thing; callers expect it.
+            UnreachableError: the engine does not answer, or cannot do it now.
+            RefusedError: it said no.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._called, work)
+
+    def _called(self, work: Callable[[Any], T]) -> T:
+        try:
+            return work(self.client())
+        except NotFound:
+            raise
+        except APIError as error:
+            if error.status_code and error.status_code < 500:
+                raise RefusedError("the docker engine refused it", why=_words(error)) from error
+            raise UnreachableError("the docker engine cannot do it now", why=_words(error)) from error
+        except (DockerException, RequestException, OSError) as error:
+            raise unreachable(self._config.engine, error) from error
+
+    def client(self) -> Any:
+        """The connected client, for our own threads alone. Raises what ``call`` makes of it."""
+        with self._lock:
+            if self._client is None:
+                self._client = docker.DockerClient(
+                    base_url=self._config.engine, timeout=TIMEOUT_S, max_pool_size=THREADS + 2, tls=self._tls()
+                )
+            return self._client
+
+    def close(self) -> None:
+        """Let go of threads and connections. Blocks as long as a call under way."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._client is not None:
+            self._client.close()
+
+    def _tls(self) -> Any:
+        config = self._config
+        if not config.tls_ca and not config.tls_cert:
+            return False
+        pair = (config.tls_cert, config.tls_key) if config.tls_cert else None
+        return TLSConfig(ca_cert=config.tls_ca or None, client_cert=pair, verify=True)
+
+
+def close_stream(stream: Any) -> None:
+    """End a stream of the client, from any thread. Its own ``close`` leaves the answer's file open."""
+    with suppress(OSError, ValueError, AttributeError):
+        stream.close()
+    stream._response.close()
+
+
+def unreachable(engine: str, error: Exception) -> UnreachableError:
+    """What a person is told of an engine that does not answer."""
+    text = str(error)
+    if "Permission denied" in text:
+        fix = "let the daemon's user use it: usermod -aG docker USER, then start the daemon anew"
+    elif engine.startswith("unix://"):
+        fix = "start it (systemctl start docker), or name another by executor.docker.host"
+    else:
+        fix = "check executor.docker.host and its tls_ca, tls_cert and tls_key"
+    return UnreachableError(f"the docker engine at {engine} does not answer", why=text[-500:], fix=fix)
+
+
+def _words(error: APIError) -> str:
+    return str(error.explanation or error)[-500:]

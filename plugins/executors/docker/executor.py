@@ -1,0 +1,214 @@
+"""Runs each build in a container of its own. See ``ports.Executor`` for the contract."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, ClassVar, Final, Self, TypeVar
+from weakref import WeakValueDictionary
+
+from docker.errors import ImageNotFound, NotFound
+
+from plugins.executors.docker import ends, findings, images
+from plugins.executors.docker.config import DockerConfig
+from plugins.executors.docker.engine import Engine
+from plugins.executors.docker.recipe import ATTEMPT, DEPLOYMENT, OWNER, PART, Recipe, ref_of
+from plugins.executors.docker.watcher import Watcher
+from scalemesh.errors import RefusedError, ScaleMeshError, UnreachableError
+from scalemesh.ports import Finding
+from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, JobRef, Network
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+GRACE_S: Final = 30.0  #: a builder may go on so long after its time limit, which it keeps itself
+ASK_AGAIN_S: Final = 2.0  #: while the engine does not answer
+SWEEP_S: Final = 600.0
+HOLDER_S: Final = 10.0
+PROOF_S: Final = 9.0
+
+
+class DockerExecutor:
+    """One container, one volume and, for a network of its own, one holder of that a job."""
+
+    Config = DockerConfig
+    uses_this_machine: ClassVar[bool] = True
+
+    def __init__(self, config: DockerConfig, engine: Engine, watcher: Watcher, grace_s: float) -> None:
+        self._config, self._engine, self._watcher = config, engine, watcher
+        self._recipe = Recipe(config, grace_s)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: DockerConfig, *, grace_s: float = GRACE_S) -> AsyncIterator[Self]:
+        """Begin to listen to the engine, which need not be up; running jobs go on when this ends."""
+        engine = Engine(config)
+        watcher = Watcher(engine, config.owner)
+        executor = cls(config, engine, watcher, grace_s)
+        sweeping = asyncio.create_task(executor._sweep())
+        try:
+            yield executor
+        finally:
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
+            await asyncio.to_thread(watcher.close)
+            await asyncio.to_thread(engine.close)
+
+    async def start(self, job: BuildJob) -> JobRef:
+        """See the port."""
+        async with self._locked(job.deployment):
+            name = self._recipe.name(job.deployment, job.attempt)
+            for found in await self._containers(job.deployment):
+                if found.labels[ATTEMPT] != str(job.attempt):
+                    await self._forget(job.deployment, int(found.labels[ATTEMPT]))
+            known = await self._container(name)
+            if known is not None and known.status != "created":
+                return ref_of(known.labels, name)
+            if known is not None:
+                await self._forget(job.deployment, job.attempt)  # a daemon was killed before it started that
+            await self._engine.call(lambda client: images.provide(client, self._config))
+            await self._launch(job, name, [])
+            return JobRef(deployment=job.deployment, attempt=job.attempt, where=name)
+
+    async def wait(self, ref: JobRef) -> BuildEnd:
+        """See the port."""
+        name = self._recipe.name(ref.deployment, ref.attempt)
+        with self._watcher.listening(name) as happened:
+            while True:
+                happened.clear()
+                try:
+                    found = await self._container(name)
+                    if found is None:
+                        return BuildEnd(cause=EndCause.LOST, detail="its container is gone")
+                    if found.attrs["State"]["Status"] in ends.FINAL:
+                        return await self._engine.call(partial(_with, ends.end_of, found))
+                    left_s = ends.left_s(found)
+                    if left_s <= 0:
+                        await self._engine.call(partial(_with, ends.kill, found))
+                except (UnreachableError, NotFound) as error:
+                    log.warning("the docker engine is waited for", extra={"error": str(error)})
+                    left_s = ASK_AGAIN_S
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(left_s, ASK_AGAIN_S / 4)):
+                        await happened.wait()
+
+    async def stop(self, ref: JobRef) -> None:
+        """See the port."""
+        async with self._locked(ref.deployment):
+            await self._forget(ref.deployment, ref.attempt)
+
+    async def running(self) -> Sequence[JobRef]:
+        """See the port."""
+        return [
+            ref_of(found.labels, found.name)
+            for found in await self._containers(None)
+            if found.labels.get(PART) == "job" and not found.labels[DEPLOYMENT].startswith(findings.PROOF_PREFIX)
+        ]
+
+    async def check(self) -> Sequence[Finding]:
+        """Ask the engine, look at the image, run a job of seconds."""
+        found, is_up = await self._looked()
+        if not is_up:
+            return found
+        job = findings.proof_job(self._config)
+        name = self._recipe.name(job.deployment, job.attempt)
+        try:
+            async with asyncio.timeout(PROOF_S):
+                await self._launch(job, name, ["proof"])
+                end = await self.wait(JobRef(deployment=job.deployment, attempt=job.attempt, where=name))
+                container = await self._container(name)
+                said = await self._engine.call(lambda _: ends.output(container)) if container else ""
+            return [*found, *findings.of_proof(end, said, self._config)]
+        except TimeoutError:
+            return [*found, Finding(ok=False, what=f"a job of a second did not end within {PROOF_S:.0f} s")]
+        except ScaleMeshError as error:
+            return [*found, Finding(ok=False, what=f"no job can be run: {error.what}: {error.why}", fix=error.fix)]
+        finally:
+            with suppress(ScaleMeshError):
+                await self._forget(job.deployment, job.attempt)
+
+    async def _looked(self) -> tuple[list[Finding], bool]:
+        try:
+            found = await self._engine.call(lambda client: findings.of_engine(client, self._config))
+            await self._engine.call(lambda client: images.provide(client, self._config))
+        except ScaleMeshError as error:
+            what = f"{error.what}: {error.why}" if error.why else error.what
+            return [Finding(ok=False, what=what, fix=error.fix)], False
+        return [*found, Finding(ok=True, what=f"image {self._config.image_name}")], True
+
+    async def _launch(self, job: BuildJob, name: str, words: list[str]) -> None:
+        """Make all that the job needs, the job last; after a failure nothing is left."""
+        try:
+            holder = None
+            if job.network is Network.FULL:
+                holder = f"{name}-net"
+                await self._hold_network(job, holder)
+            volume_labels = self._recipe.labels(job.deployment, job.attempt, "work")
+            await self._engine.call(lambda client: client.volumes.create(name=name, labels=volume_labels))
+            await self._engine.call(
+                lambda client: client.containers.create(
+                    name=name, **self._recipe.job(job, holder=holder, volume=name, words=words)
+                ).start()
+            )
+        except (ScaleMeshError, NotFound, asyncio.CancelledError) as error:
+            with suppress(ScaleMeshError):
+                await asyncio.shield(self._forget(job.deployment, job.attempt))
+            if isinstance(error, ImageNotFound):
+                raise images.absent(self._config.image_name) from error
+            if isinstance(error, NotFound):
+                raise RefusedError("the container could not be made", why=str(error)[-300:]) from error
+            raise
+
+    async def _hold_network(self, job: BuildJob, name: str) -> None:
+        """Start the container whose network the job shares, and wait until it has shut it."""
+        made = await self._engine.call(lambda client: client.containers.create(name=name, **self._recipe.holder(job)))
+        await self._engine.call(lambda _: made.start())
+        try:
+            async with asyncio.timeout(HOLDER_S):
+                said = await self._engine.call(lambda _: ends.first_line(made))
+        except TimeoutError:
+            said = f"it said nothing within {HOLDER_S:.0f} s"
+        if said != "ready":
+            fix = "look at the engine's log, or set builds.network to packages"
+            raise RefusedError("the network of builds cannot be shut in this engine", why=said, fix=fix)
+
+    async def _forget(self, deployment: DeploymentId, attempt: int) -> None:
+        """Kill and remove all of one attempt. Repeatable."""
+        name = self._recipe.name(deployment, attempt)
+        await self._engine.call(lambda client: ends.remove(client, name))
+        await self._engine.call(lambda client: ends.remove(client, f"{name}-net"))
+        await self._engine.call(lambda client: ends.remove_volume(client, name))
+
+    async def _containers(self, deployment: DeploymentId | None) -> list[Any]:
+        labels = [f"{OWNER}={self._config.owner}", *([f"{DEPLOYMENT}={deployment}"] if deployment else [])]
+        return list(
+            await self._engine.call(
+                lambda client: client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+            )
+        )
+
+    async def _container(self, name: str) -> Any | None:
+        try:
+            return await self._engine.call(lambda client: client.containers.get(name))
+        except NotFound:
+            return None
+
+    async def _sweep(self) -> None:
+        """Now and then: what a daemon that was killed left of jobs without a container, images of former releases."""
+        while True:
+            pause_s = SWEEP_S
+            try:
+                await self._engine.call(lambda client: images.sweep_orphans(client, self._config.owner))
+                await self._engine.call(lambda client: images.sweep_images(client, self._config))
+            except (ScaleMeshError, NotFound) as error:
+                log.debug("leftovers cannot be swept yet", extra={"error": str(error)})
+                pause_s = ASK_AGAIN_S
+            await asyncio.sleep(pause_s)
+
+    def _locked(self, deployment: str) -> asyncio.Lock:
+        return self._locks.setdefault(deployment, asyncio.Lock())
+
+
+def _with(work: Callable[[Any], T], container: Any, _client: Any) -> T:
+    return work(container)
