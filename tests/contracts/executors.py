@@ -13,6 +13,8 @@ Key = tuple[DeploymentId, int]
 class EndsWhenTold:
     """Keeps jobs, also over a restart of the daemon, and ends them when the test does."""
 
+    uses_this_machine = True
+
     def __init__(self) -> None:
         self.jobs: dict[Key, BuildJob] = {}
         self.ends: dict[Key, BuildEnd] = {}
@@ -65,6 +67,34 @@ class EndsWhenTold:
     async def _tell(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+class RunsElsewhere(EndsWhenTold):
+    """Its jobs take nothing of this machine's memory."""
+
+    uses_this_machine = False
+
+
+class IsDown(EndsWhenTold):
+    """Answers nothing until the test lets it."""
+
+    is_up = False
+
+    async def start(self, job: BuildJob) -> JobRef:
+        self._answer()
+        return await super().start(job)
+
+    async def stop(self, ref: JobRef) -> None:
+        self._answer()
+        await super().stop(ref)
+
+    async def running(self) -> Sequence[JobRef]:
+        self._answer()
+        return await super().running()
+
+    def _answer(self) -> None:
+        if not self.is_up:
+            raise UnreachableError("no route to the cluster")
 
 
 class Refuses(EndsWhenTold):

@@ -116,6 +116,7 @@ class OneProjectPages:
                     git_url=form.text_or_none("git_url"),
                     production_branch=form.text_or_none("branch"),
                     settings=form.build_settings(),
+                    executor=form.text_or_none("executor"),
                 )
             except ScaleMeshError as error:
                 form = form.failing("git_url", error)
