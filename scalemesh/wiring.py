@@ -291,6 +291,9 @@ async def _tell_of(part: str, executor: Checks) -> None:
         found = await executor.check()
     except (ScaleMeshError, OSError) as error:
         found = [Finding(ok=False, what=str(error))]
+    except Exception:  # sites and the other executors go on
+        log.exception("a bug: %s cannot say whether it works", part)
+        return
     for finding in found:
         if not finding.ok:
             log.error("%s: builds cannot run: %s", part, finding.what, extra={"fix": finding.fix})

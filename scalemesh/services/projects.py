@@ -1,7 +1,7 @@
 """Projects as people see them: found again by source, made, changed, and their environment variables."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -38,13 +38,14 @@ class Projects:
         git: Git,
         base: str,
         reserved: Collection[str],
-        executors: Collection[str],
+        executors: Sequence[str],
         now: Callable[[], datetime],
     ) -> None:
-        """*reserved*: names that no project may have. *executors*: kinds that a project may choose."""
+        """*reserved*: names that no project may have."""
+        self.executors: Final = tuple(executors)  #: kinds that a project may choose; the first is the default
         self._ledger, self._db, self._vault = ledger, ledger.database, vault
         self._rows, self._variables = ProjectRows(ledger.database), VariableRows(ledger.database)
-        self._git, self._base, self._reserved, self._executors, self._now = git, base, reserved, executors, now
+        self._git, self._base, self._reserved, self._now = git, base, reserved, now
 
     async def all(self, *, limit: int = 1000, offset: int = 0) -> list[Project]:
         """By name."""
@@ -198,10 +199,10 @@ class Projects:
         return {name: self._vault.unseal(value, project, environment, name) for name, value in sealed.items()}
 
     def _check_executor(self, kind: str | None) -> None:
-        if kind is not None and kind not in self._executors:
+        if kind is not None and kind not in self.executors:
             raise InvalidError(
                 f"executor: {kind[:40]!r} is none of those that the config lists",
-                fix=f"choose one of {', '.join(self._executors)}, or leave it empty for the first",
+                fix=f"choose one of {', '.join(self.executors)}, or leave it empty for the first",
             )
 
     async def _is_free(self, name: str) -> bool:

@@ -38,7 +38,9 @@ UPLOAD_HOURS: Final = 24  #: an upload that was begun and not finished by then h
 RETRY_START_S: Final = 15
 RETRY_QUEUE_S: Final = 2.0
 ASK_S: Final = 2.0  #: an end that is known is told at once
+STOP_S: Final = 10.0  #: an executor that takes longer to stop a job is asked again
 MAX_ATTEMPTS: Final = 2
+CLEARING: Final = "a build is not cleared away yet"
 MEND: Final = "choose another for the project and deploy again"
 
 
@@ -148,7 +150,7 @@ class Scheduler:
                 kind, executor = self._executors.kind_of(deployment), self._executors.of(deployment)
                 end = await answered(partial(executor.wait, ref), "a build's end is not known yet", kind)
                 await self._ended(deployment, end)
-                await answered(partial(executor.stop, ref), "a build is not cleared away yet", kind)
+                await answered(partial(executor.stop, ref), CLEARING, kind)
         except UnreachableError as error:
             log.warning("a build's end is not written yet", extra={"deployment": deployment.id, "error": str(error)})
         except Exception:
@@ -188,7 +190,8 @@ class Scheduler:
         async with self._db.transaction() as tx:
             await deployments.set_job(tx, deployment.id, deployment.attempt, ref.where)
         if await self._is_unwanted(deployment.id):
-            await executor.stop(ref)  # the cancel came before there was a job to kill
+            # The cancel came before there was a job to kill.
+            await answered(partial(executor.stop, ref), CLEARING, self._executors.kind_of(deployment))
         return ref
 
     async def _is_unwanted(self, deployment: DeploymentId) -> bool:
@@ -274,7 +277,10 @@ class Scheduler:
     async def _look_after(self, now: datetime) -> None:
         expired = sorted(await self._rows.expired(now), key=self._executors.kind_of)
         by_executor = [(kind, list(found)) for kind, found in groupby(expired, self._executors.kind_of)]
-        await asyncio.gather(*(self._end_unheard(kind, found) for kind, found in by_executor if kind in self._open))
+        async with asyncio.TaskGroup() as group:
+            for kind, found in by_executor:
+                if kind in self._open:
+                    group.create_task(self._end_unheard(kind, found))
         for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
             text = f"The upload was not finished within {UPLOAD_HOURS} hours"
             await self._endings.fail(upload, Reason.LOST, text)
@@ -286,12 +292,15 @@ class Scheduler:
                 log.warning("lease ran out", extra={"deployment": build.id, "attempt": build.attempt})
                 ref = JobRef(deployment=build.id, attempt=build.attempt, where=build.job or "")
                 end = await self._asked(self._executors.of(build), ref)
-                await self._executors.of(build).stop(ref)
+                async with asyncio.timeout(STOP_S):
+                    await self._executors.of(build).stop(ref)
                 await self._ended(build, end)
                 self._in_hand.pop((build.id, build.attempt), None)
                 self.wake()
-        except UnreachableError as error:
+        except (ScaleMeshError, TimeoutError) as error:
             log.warning("builds could not be looked after", extra={"executor": kind, "error": str(error)})
+        except Exception:
+            log.exception("a bug: builds could not be looked after", extra={"executor": kind})
 
     async def _asked(self, executor: Executor, ref: JobRef) -> BuildEnd:
         """How the job ended, if its executor knows; a job that still runs, unheard, is lost."""

@@ -97,6 +97,21 @@ class IsDown(EndsWhenTold):
             raise UnreachableError("no route to the cluster")
 
 
+class NeverAnswers(EndsWhenTold):
+    """Lets whoever asks wait for ever."""
+
+    async def running(self) -> Sequence[JobRef]:
+        await asyncio.Event().wait()
+        return []
+
+
+class Breaks(EndsWhenTold):
+    """Has a bug."""
+
+    async def running(self) -> Sequence[JobRef]:
+        raise RuntimeError("a client library's own")
+
+
 class Refuses(EndsWhenTold):
     """Says no to every job."""
 
@@ -115,6 +130,17 @@ class StartsWhenTold(EndsWhenTold):
         self.asked.set()
         await self.told.wait()
         return await super().start(job)
+
+
+class StartsThenIsDown(StartsWhenTold):
+    """The same, and does not answer whoever wants it stopped, until the test lets it."""
+
+    is_down = True
+
+    async def stop(self, ref: JobRef) -> None:
+        if self.is_down:
+            raise UnreachableError("no route to the cluster")
+        await super().stop(ref)
 
 
 class ComesUpLate(EndsWhenTold):

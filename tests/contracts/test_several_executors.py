@@ -12,7 +12,7 @@ from scalemesh.services.builds import Attempt
 from scalemesh.services.deployer import Wanted
 from scalemesh.services.scheduler import QUEUE_LOOK
 from scalemesh.values import BuildJob, Deployment, DeploymentId, Network, Reason, SourceKind, State
-from tests.contracts.executors import EndsWhenTold, IsDown, RunsElsewhere
+from tests.contracts.executors import Breaks, EndsWhenTold, IsDown, NeverAnswers, RunsElsewhere, StartsThenIsDown
 from tests.contracts.life import Life, begin
 
 GIT = "https://git.example/a"
@@ -213,6 +213,18 @@ async def test_what_runs_on_one_is_adopted_while_another_is_down(
         assert stranger in down.stopped
 
 
+@pytest.mark.parametrize("other", [NeverAnswers, Breaks])
+async def test_an_executor_that_misbehaves_at_the_start_keeps_only_its_own_builds_waiting(
+    tmp_path: Path, other: type[EndsWhenTold]
+) -> None:
+    executors = two(other())
+    async with begin(tmp_path, executors, ROOMY) as life:
+        waiting = await submit(life, "docker", "one")
+        await life.built(here := await submit(life, "local", "two"))
+        await life.until(here, State.READY)
+        assert (await life.services.deployer.get(waiting)).state is State.QUEUED
+
+
 def leave_behind(executors: Mapping[str, EndsWhenTold], key: tuple[DeploymentId, int], job: BuildJob) -> None:
     for executor in executors.values():
         executor.jobs[key] = job
@@ -233,6 +245,23 @@ async def test_a_build_is_canceled_also_where_its_executor_is_down(
         down.is_up = True
         async with asyncio.timeout(5):
             while down.jobs:
+                await asyncio.sleep(0.002)
+
+
+async def test_a_build_that_is_canceled_while_it_starts_is_cleared_away_once_its_executor_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scalemesh.services.executors.ASK_AGAIN_S", 0.01)
+    slow = StartsThenIsDown()
+    async with begin(tmp_path, two(slow), ROOMY) as life:
+        starting = await submit(life, "docker")
+        await slow.asked.wait()
+        await life.services.deployer.cancel(starting)
+        slow.told.set()
+        await slow.job(starting)
+        slow.is_down = False
+        async with asyncio.timeout(5):
+            while slow.jobs:
                 await asyncio.sleep(0.002)
 
 
