@@ -129,6 +129,19 @@ class Git:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorLimits:
+    """The table ``[builds.per_executor.<kind>]``: what one executor may do, where it differs from the others."""
+
+    parallel: int | None = None  #: None: builds.parallel
+    total_memory_mib: int | None = None  #: None: shared with the machine, or unbounded where builds run elsewhere
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) is not None:
+                _within(name, getattr(self, name), 1, 1 << 24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Builds:
     """How many builds run at once, and what each may use."""
 
@@ -154,6 +167,7 @@ class Builds:
     network: Network = Network.FULL
     allow_networks: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    per_executor: dict[str, ExecutorLimits] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in (
@@ -228,12 +242,23 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("executor", "store", "logs", "bus"):
-            check_plugin_table(name, getattr(self, name))
+            check_plugin_table(name, getattr(self, name), takes_several=name == "executor")
+        if unlisted := [kind for kind in self.builds.per_executor if kind not in self.kinds("executor")]:
+            listed = ", ".join(self.kinds("executor"))
+            lines = (
+                f"builds.per_executor.{kind}: executor.kind does not list it; it lists {listed}" for kind in unlisted
+            )
+            raise ValueError("\n".join(lines))
 
-    def plugin(self, name: str) -> Plugin:
-        """The kind chosen for *name* (executor, store, logs, bus) and its table ``[name.kind]``."""
+    def kinds(self, name: str) -> tuple[str, ...]:
+        """The kinds chosen for *name* (executor, store, logs, bus): one, but of executors there may be several."""
+        kind = getattr(self, name)["kind"]
+        return (kind,) if isinstance(kind, str) else tuple(kind)
+
+    def plugin(self, name: str, kind: str | None = None) -> Plugin:
+        """*kind* of *name* (None: the first that is chosen for it) and its table ``[name.kind]``."""
         table: dict[str, object] = getattr(self, name)
-        kind = str(table["kind"])
+        kind = kind or self.kinds(name)[0]
         settings = table.get(kind, {})
         return Plugin(kind, dict(settings) if isinstance(settings, dict) else {})
 
@@ -303,13 +328,30 @@ def _nearest_network(text: str) -> str:
         return ', like "10.0.0.5" or "10.0.0.0/8"'
 
 
-def check_plugin_table(name: str, table: dict[str, object]) -> None:
-    """Raise ValueError unless *table* is ``kind = "..."`` and tables named after kinds."""
-    if not isinstance(table.get("kind"), str):
-        raise ValueError(f"{name}.kind: missing; it names the plug-in")  # noqa: TRY004 -- decode() reports ValueErrors
+def check_plugin_table(name: str, table: dict[str, object], *, takes_several: bool = False) -> None:
+    """Raise ValueError unless *table* is ``kind = "..."`` (or a list, where it takes several) and tables of kinds."""
+    kind = table.get("kind")
+    if isinstance(kind, list) and takes_several:
+        _check_kinds(name, kind)
+    elif kind is None:
+        raise ValueError(f"{name}.kind: missing; it names the plug-in")
+    elif not isinstance(kind, str):
+        or_list = ", or a list of such names" if takes_several else ""
+        raise ValueError(f"{name}.kind = {kind!r}: must be a plug-in's name{or_list}")
+    first = kind[0] if isinstance(kind, list) else kind
     for key, value in table.items():
         if key != "kind" and not isinstance(value, dict):
-            raise ValueError(f"{name}.{key}: unknown setting; a kind's settings go into [{name}.{table['kind']}]")
+            raise ValueError(f"{name}.{key}: unknown setting; a kind's settings go into [{name}.{first}]")
+
+
+def _check_kinds(name: str, kinds: list[object]) -> None:
+    if not kinds:
+        raise ValueError(f"{name}.kind = []: must name at least one plug-in")
+    for place, kind in enumerate(kinds):
+        if not isinstance(kind, str):
+            raise ValueError(f"{name}.kind[{place}] = {kind!r}: must be a plug-in's name")  # noqa: TRY004 -- as decode()
+        if kind in kinds[:place]:
+            raise ValueError(f"{name}.kind[{place}] = {kind!r}: must be named once")
 
 
 def _anchored(config: Config, folder: Path) -> Config:

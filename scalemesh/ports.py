@@ -3,6 +3,9 @@
 A plug-in is one class with ``Config`` (a frozen dataclass decoded from its TOML table) and ``open(config)``,
 an async context manager that connects, yields the plug-in and cleans up, also after a failed start. Relative
 paths in a table are resolved by the registry before ``open`` (fields typed ``pathlib.Path``).
+
+An executor's ``open`` does not need the place where builds run to answer: the sites must come up while a cluster is
+down. It reads its settings (ConfigError for what is wrong with them) and connects when it is first asked something.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Sequence
@@ -53,6 +56,10 @@ class Checks(Protocol):
 class Executor(Checks, Protocol):
     """Runs build jobs somewhere: child processes, containers, remote jobs."""
 
+    @property
+    def uses_this_machine(self) -> bool:
+        """Whether its jobs take of this machine's memory; a ``ClassVar`` where that is always so."""
+
     async def start(self, job: BuildJob) -> JobRef:
         """Start *job* and return what finds it again, also after a restart of the daemon.
 
@@ -69,16 +76,26 @@ class Executor(Checks, Protocol):
 
         A job that cannot be found any more ended as ``lost``. Cancelling the wait leaves the job alone.
         Asking again gives the same answer until the job is forgotten (see ``stop``).
+
+        Raises:
+            UnreachableError: it cannot be known now; it is asked again.
         """
 
     async def stop(self, ref: JobRef) -> None:
         """Kill all of that job and only that job within 2 s, and forget what it left. Repeatable.
 
         Also called once for each job that ended by itself, to clean up after it.
+
+        Raises:
+            UnreachableError: as ``wait``.
         """
 
     async def running(self) -> Sequence[JobRef]:
-        """Every job of ours that exists: running, or ended and not yet cleaned up by ``stop``."""
+        """Every job of ours that exists: running, or ended and not yet cleaned up by ``stop``.
+
+        Raises:
+            UnreachableError: as ``wait``.
+        """
 
 
 class BlobStore(Checks, Protocol):

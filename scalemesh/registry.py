@@ -76,10 +76,15 @@ def _anchored(config: Any, data_dir: Path) -> Any:
     return dataclasses.replace(config, **paths)
 
 
-def open_point(point: str, config: Config, owner: str = "") -> AbstractAsyncContextManager[Any]:
+def open_point(
+    point: str, config: Config, owner: str = "", *, kind: str | None = None
+) -> AbstractAsyncContextManager[Any]:
     """What fills one plug point, to be opened; what other tables of the config say of it are its defaults.
 
-    *owner* names this installation, where several may use the same place.
+    *owner* names this installation, where several may use the same place. *kind*: which one, where there are several.
+
+    Raises:
+        ConfigError: as ``open_plugin``.
     """
     builds = config.builds
     defaults: dict[str, dict[str, object]] = {
@@ -95,4 +100,4 @@ def open_point(point: str, config: Config, owner: str = "") -> AbstractAsyncCont
         "store": {"path": "store"},
         "logs": {"path": "logs.db"},
     }
-    return open_plugin(point, config.plugin(point), config.data_dir, defaults.get(point))
+    return open_plugin(point, config.plugin(point, kind), config.data_dir, defaults.get(point))

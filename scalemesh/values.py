@@ -126,6 +126,7 @@ class Project:
     pinned: bool  #: production was chosen by hand: nothing goes live by itself
     created_at: datetime
     live: DeploymentId | None = None  #: what the production alias points at
+    executor: str | None = None  #: kind of executor that its builds run on; None: the config's default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +160,7 @@ class Deployment:
     framework: str | None = None
     reason: Reason | None = None
     message: str = ""
+    executor: str | None = None  #: kind; None: it needs no build, or is from before there was a choice
     started_at: datetime | None = None
     finished_at: datetime | None = None
     is_cleaned: bool = False  #: its end is complete: uploads dropped, last words said, log closed

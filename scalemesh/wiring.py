@@ -30,6 +30,7 @@ from scalemesh.services.callers import Callers
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.encoder import Encoder
 from scalemesh.services.endings import Endings
+from scalemesh.services.executors import Executors
 from scalemesh.services.explaining import Explainer
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.links import Links
@@ -39,6 +40,7 @@ from scalemesh.services.projects import Projects
 from scalemesh.services.publisher import Publisher, Stored
 from scalemesh.services.receiving import Receiving
 from scalemesh.services.releases import Releases
+from scalemesh.services.room import Room
 from scalemesh.services.routing import Followers, RouteTable
 from scalemesh.services.scheduler import Scheduler
 from scalemesh.services.uploads import Uploads
@@ -50,14 +52,24 @@ log = logging.getLogger(__name__)
 DAY_S: Final = 24 * 3600
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plugins:
     """The four plug points, opened."""
 
-    def __init__(self, executor: Executor, store: Store, logs: LogStore, bus: LogBus) -> None:
-        self.executor, self.store, self.logs, self.bus = executor, store, logs, bus
+    executors: Mapping[str, Executor]  #: by kind; the first is the default
+    store: Store
+    logs: LogStore
+    bus: LogBus
+
+    def of_sites(self) -> dict[str, Checks]:
+        """Those that sites need, by plug point."""
+        return {"store": self.store, "logs": self.logs, "bus": self.bus}
+
+    def of_builds(self) -> dict[str, Checks]:
+        return {f"executor.{kind}": executor for kind, executor in self.executors.items()}
 
     def all(self) -> dict[str, Checks]:
-        return {"executor": self.executor, "store": self.store, "logs": self.logs, "bus": self.bus}
+        return self.of_builds() | self.of_sites()
 
 
 @asynccontextmanager
@@ -68,10 +80,11 @@ async def open_plugins(config: Config) -> AsyncIterator[Plugins]:
         raise ConfigError(f"git.file_root = {str(root)!r}: no such folder", fix="make it, or correct the path")
     owner = owner_of(load_key(config.data_dir / "key"))
     async with AsyncExitStack() as opened:
-        points = ("store", "logs", "bus", "executor")
-        yield Plugins(
-            **{point: await opened.enter_async_context(registry.open_point(point, config, owner)) for point in points}
-        )
+        use = opened.enter_async_context
+        points = {point: await use(registry.open_point(point, config, owner)) for point in ("store", "logs", "bus")}
+        kinds = config.kinds("executor")
+        executors = {kind: await use(registry.open_point("executor", config, owner, kind=kind)) for kind in kinds}
+        yield Plugins(executors=executors, **points)
 
 
 @asynccontextmanager
@@ -113,7 +126,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
                 services.publisher.serve,
                 services.scheduler.serve,
                 services.encoder.serve,
-                partial(tell_of_builds, plugins.executor),  # a tiny build: sites do not wait for it
+                partial(tell_of_builds, plugins.of_builds()),  # a tiny build: sites do not wait for it
             ],
         )
 
@@ -163,14 +176,15 @@ def assemble(
     now, base, builds, limits = utc_now, config.hosts.base, config.builds, config.builds.limits()
     key = load_key(config.data_dir / "key")
     vault, tokens = Vault(key), BuildTokens(key, lifetime_s=builds.time_limit_s + DAY_S)
-    memory_bytes, links, routes = memory_for_builds(config), Links(config.hosts, port), routes or RouteTable()
+    links, routes, executors = Links(config.hosts, port), routes or RouteTable(), Executors(plugins.executors)
+    room = Room(executors, builds, memory_for_builds(config))
     ledger = Ledger(database, routes, followers)
     logs = LogPipeline(plugins.logs, plugins.bus, now=now, counted=counted)
     stored = Stored(plugins.store, Listings(plugins.store), Receiving(database, plugins.store, limits))
     endings = Endings(ledger, stored.receiving, logs, now=now)
     scheduler = Scheduler(
-        ledger, plugins.executor, endings, logs, tokens,
-        builds=builds, memory_bytes=memory_bytes, socket=str(config.builds_socket), now=now,
+        ledger, executors, room, endings, logs, tokens,
+        builds=builds, socket=str(config.builds_socket), now=now,
     )  # fmt: skip
     windows = AssetWindows(ledger, plugins.store, days=config.serving.asset_window_days, now=now)
     encoder = Encoder(ledger, plugins.store, most_bytes=config.serving.encoded_file_mib * MIB)
@@ -179,7 +193,9 @@ def assemble(
         limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, is_ready=encoder.wake, now=now,
     )  # fmt: skip
     caches = Caches(config.data_dir / "caches", project_bytes=builds.cache_mib * MIB)
-    projects = Projects(ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), now=now)
+    projects = Projects(
+        ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), executors=executors.kinds, now=now
+    )
     return Services(
         accounts=Accounts(database, config.accounts, now=now),
         builds=BuildCalls(
@@ -188,8 +204,8 @@ def assemble(
         ),
         callers=Callers(config.hosts.trusted_proxies, config.hosts.public_url),
         deployer=Deployer(
-            ledger, plugins.executor, endings, logs, caches, windows,
-            builds=builds, memory_bytes=memory_bytes, base=base, wake=scheduler.wake, now=now,
+            ledger, executors, room, endings, logs, caches, windows,
+            builds=builds, base=base, wake=scheduler.wake, now=now,
         ),
         encoder=encoder, ledger=ledger, links=links, logs=logs, projects=projects, publisher=publisher,
         releases=Releases(ledger, windows),
@@ -210,11 +226,24 @@ async def serve(config: Config, ready: Callable[[Daemon], None] = lambda _daemon
             await until_signal(lambda: daemon.serve(lambda: ready(daemon)))
 
 
-async def check(config: Config) -> list[tuple[str, Finding]]:
-    """Open everything and prove each plug-in; (plug point or table of the config, finding) for each thing looked at."""
+async def check(config: Config, executor: str | None = None) -> list[tuple[str, Finding]]:
+    """Open everything and prove each plug-in; (plug point or table of the config, finding) for each thing looked at.
+
+    *executor*: the kind of the one that is to be proven alone.
+
+    Raises:
+        ConfigError: something cannot be opened, or the config lists no such executor.
+    """
+    if executor is not None and executor not in config.kinds("executor"):
+        raise ConfigError(
+            f"{executor!r} is no executor of this config", fix=f"choose one of {', '.join(config.kinds('executor'))}"
+        )
     async with AsyncExitStack() as opened:
         await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
-        found = await findings((await opened.enter_async_context(open_plugins(config))).all())
+        plugins = await opened.enter_async_context(open_plugins(config))
+        if executor is not None:
+            return await findings({f"executor.{executor}": plugins.executors[executor]})
+        found = await findings(plugins.all())
         return [*(("hosts", finding) for finding in of_proxies(config.hosts)), *found]
 
 
@@ -237,8 +266,7 @@ async def prove(plugins: Plugins) -> None:
     Raises:
         ConfigError: one does not work at all.
     """
-    points = {point: plugin for point, plugin in plugins.all().items() if point != "executor"}
-    found = await findings(points)
+    found = await findings(plugins.of_sites())
     working = {point for point, finding in found if finding.ok}
     for point, finding in found:
         if finding.ok:
@@ -248,20 +276,29 @@ async def prove(plugins: Plugins) -> None:
         log.error("%s: %s", point, finding.what, extra={"fix": finding.fix})
 
 
-async def tell_of_builds(executor: Executor) -> None:
-    """Let the executor prove itself, and say so where builds cannot run, or not as well as they should (unprotected).
+async def tell_of_builds(executors: Mapping[str, Checks]) -> None:
+    """Let each executor prove itself, and say so where builds cannot run, or not as well as they should (unprotected).
 
     It is lived with: such an executor refuses builds, and after a reboot the sites must come up all the same.
     """
+    async with asyncio.TaskGroup() as group:
+        for part, executor in executors.items():
+            group.create_task(_tell_of(part, executor))
+
+
+async def _tell_of(part: str, executor: Checks) -> None:
     try:
         found = await executor.check()
     except (ScaleMeshError, OSError) as error:
         found = [Finding(ok=False, what=str(error))]
+    except Exception:  # sites and the other executors go on
+        log.exception("a bug: %s cannot say whether it works", part)
+        return
     for finding in found:
         if not finding.ok:
-            log.error("builds cannot run: %s", finding.what, extra={"fix": finding.fix})
+            log.error("%s: builds cannot run: %s", part, finding.what, extra={"fix": finding.fix})
         elif finding.fix:
-            log.warning("builds: %s", finding.what, extra={"fix": finding.fix})
+            log.warning("%s: %s", part, finding.what, extra={"fix": finding.fix})
 
 
 async def findings(points: Mapping[str, Checks]) -> list[tuple[str, Finding]]:

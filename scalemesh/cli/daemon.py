@@ -30,11 +30,12 @@ def serve(ctx: click.Context, /) -> None:
         runner.run(wiring.serve(config, lambda daemon: click.echo(Links(config.hosts, daemon.port).control)))
 
 
-@click.command()
+@click.command(epilog=examples("scalemesh check --executor docker"))
+@click.option("--executor", metavar="KIND", help="Prove this executor alone. Default: all plug-ins.")
 @json_option
 @place_options
 @click.pass_context
-def check(ctx: click.Context, /, *, as_json: bool) -> int:
+def check(ctx: click.Context, /, *, executor: str | None, as_json: bool) -> int:
     """Prove that config and plug-ins work.
 
     Opens every plug-in and tries it; prints all mistakes at once, and how to mend each. Exit code 1: there are some.
@@ -43,7 +44,7 @@ def check(ctx: click.Context, /, *, as_json: bool) -> int:
     from scalemesh.config import load  # noqa: PLC0415
 
     path = ctx.ensure_object(Place).config_path()
-    found = asyncio.run(wiring.check(load(path)))
+    found = asyncio.run(wiring.check(load(path), executor))
     is_well = all(finding.ok for _, finding in found)
     if as_json:
         show_json([{"part": part, "ok": one.ok, "what": one.what, "fix": one.fix} for part, one in found])

@@ -51,6 +51,7 @@ def show(ctx: click.Context, /, *, name: str, as_json: bool) -> None:
 def _settings_options(command: Any) -> Any:
     """The settings of a project's builds. An empty value means: detect."""
     for name, about in (
+        ("executor", "The kind of executor that builds run on, such as local. Default: the first of the config."),
         ("dialect", "How rule files are read: vercel, netlify, cloudflare or default. Default: by the files."),
         ("node-version", "Node's version range, such as 22. Default: what the source asks for."),
         ("output-directory", "Where the build leaves the site. Default: detected."),
@@ -171,6 +172,6 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    names = ("name", "id", "url", "git_url", "production_branch", "live", "pinned", "created_at")
+    names = ("name", "id", "url", "git_url", "production_branch", "executor", "live", "pinned", "created_at")
     settings = [(name, value) for name, value in found["settings"].items() if value]
     facts([*((name, found[name]) for name in names), *settings])

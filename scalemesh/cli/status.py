@@ -21,6 +21,8 @@ def status(ctx: click.Context, /, *, as_json: bool) -> int:
         show_json(found)
         return 0 if is_well else FAILED
     facts([("version", found["version"]), *((state, count) for state, count in found["deployments"].items() if count)])
+    for one in found["executors"]:
+        click.echo(f"{one['kind']}: builds {one['building']} of {one['parallel']} at once, {one['queued']} waiting")
     for check in found["checks"]:
         click.echo(f"{'ok' if check['ok'] else 'FAILED':<6}  {check['part']}: {check['what']}")
         if not check["ok"] and check["fix"]:

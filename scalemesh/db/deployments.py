@@ -40,9 +40,9 @@ TALLIES: Final = "SELECT state, count(*) AS n FROM deployment GROUP BY state"
 EXPIRED: Final = SELECT + " WHERE deployment.state = 'building' AND deployment.lease_until < :now"
 INSERT: Final = """
 INSERT INTO deployment (id, project_id, user_id, environment, state, source_kind, source_ready, source_listing, git_url,
-    branch, commit_sha, commit_message, commit_author, settings, memory_bytes, place, created_at)
+    branch, commit_sha, commit_message, commit_author, settings, memory_bytes, executor, place, created_at)
 VALUES (:id, :project, :user, :environment, 'queued', :source, :source_ready, :source_listing, :git_url,
-    :branch, :commit_sha, :commit_message, :commit_author, :settings, :memory_bytes, :place, :created_at)
+    :branch, :commit_sha, :commit_message, :commit_author, :settings, :memory_bytes, :executor, :place, :created_at)
 """
 TAKE_OWN_PLACE: Final = "UPDATE deployment SET place = sequence WHERE id = :id AND place < 0"
 MOVE: Final = """
@@ -68,7 +68,11 @@ WHERE id = :id AND state = 'building' AND attempt = :attempt AND (nonce IS NULL 
 RENEW: Final = """
 UPDATE deployment SET lease_until = :lease_until WHERE id = :id AND state = 'building' AND attempt = :attempt
 """
-RENEW_ALL: Final = "UPDATE deployment SET lease_until = :lease_until WHERE state = 'building'"
+RENEW_ALL: Final = """
+UPDATE deployment SET lease_until = :lease_until
+WHERE state = 'building' AND coalesce(executor, :default) = :executor
+"""
+CHOOSE: Final = "UPDATE deployment SET executor = :executor WHERE id = :id AND state = 'queued'"
 SET_JOB: Final = "UPDATE deployment SET job = :job WHERE id = :id AND attempt = :attempt"
 FACTS: Final = """
 UPDATE deployment SET commit_sha = :commit_sha, commit_message = :message, commit_author = :author,
@@ -174,6 +178,7 @@ async def insert(tx: Transaction, deployment: Deployment, *, place: int | None =
             "commit_author": deployment.commit_author,
             "settings": settings_to_json(deployment.settings),
             "memory_bytes": deployment.memory_bytes,
+            "executor": deployment.executor,
             "place": -1 if place is None else place,
             "created_at": to_ms(deployment.created_at),
         },
@@ -247,9 +252,14 @@ async def renew(tx: Transaction, deployment: DeploymentId, attempt: int, lease_u
     await _fenced_run(tx, RENEW, deployment, attempt, {"lease_until": to_ms(lease_until)})
 
 
-async def renew_all(tx: Transaction, lease_until: datetime) -> None:
-    """Begin every lease anew: time counts only while the daemon listens."""
-    await tx.run(RENEW_ALL, {"lease_until": to_ms(lease_until)})
+async def renew_all(tx: Transaction, executor: str, lease_until: datetime, *, default: str) -> None:
+    """Begin every lease of *executor* anew: time counts only while the daemon listens. *default* has those without."""
+    await tx.run(RENEW_ALL, {"executor": executor, "default": default, "lease_until": to_ms(lease_until)})
+
+
+async def choose(tx: Transaction, deployment: DeploymentId, executor: str) -> None:
+    """Let a queued deployment build on *executor*."""
+    await tx.run(CHOOSE, {"id": deployment, "executor": executor})
 
 
 async def set_job(tx: Transaction, deployment: DeploymentId, attempt: int, where: str) -> None:
@@ -358,6 +368,7 @@ def read_deployment(row: sqlite3.Row) -> Deployment:
         commit_author=row["commit_author"],
         settings=settings_from_json(row["settings"]),
         memory_bytes=row["memory_bytes"],
+        executor=row["executor"],
         attempt=row["attempt"],
         nonce=row["nonce"],
         job=row["job"],

@@ -17,12 +17,14 @@ ALL: Final = SELECT + " ORDER BY project.name LIMIT :limit OFFSET :offset"
 BY_NAME: Final = SELECT + " WHERE project.name = :name OR project.id = :name"
 BY_SOURCE: Final = SELECT + " WHERE project.canonical_url = :canonical_url AND project.root_directory = :root_directory"
 INSERT: Final = """
-INSERT INTO project (id, name, user_id, git_url, canonical_url, root_directory, production_branch, settings, created_at)
-VALUES (:id, :name, :user, :git_url, :canonical_url, :root_directory, :production_branch, :settings, :created_at)
+INSERT INTO project (id, name, user_id, git_url, canonical_url, root_directory, production_branch, settings, executor,
+    created_at)
+VALUES (:id, :name, :user, :git_url, :canonical_url, :root_directory, :production_branch, :settings, :executor,
+    :created_at)
 """
 CHANGE: Final = """
 UPDATE project SET git_url = :git_url, canonical_url = :canonical_url, root_directory = :root_directory,
-    production_branch = :production_branch, settings = :settings WHERE id = :id
+    production_branch = :production_branch, settings = :settings, executor = :executor WHERE id = :id
 """
 PIN: Final = "UPDATE project SET pinned = :pinned WHERE id = :id"
 LEARN_BRANCH: Final = """
@@ -144,6 +146,7 @@ def _columns(project: Project, canonical_url: str | None) -> dict[str, object]:
         "root_directory": project.settings.root_directory,
         "production_branch": project.production_branch,
         "settings": settings_to_json(project.settings),
+        "executor": project.executor,
     }
 
 
@@ -155,6 +158,7 @@ def read_project(row: sqlite3.Row) -> Project:
         git_url=row["git_url"],
         production_branch=row["production_branch"],
         settings=settings_from_json(row["settings"]),
+        executor=row["executor"],
         pinned=bool(row["pinned"]),
         created_at=from_ms(row["created_at"]),
         live=DeploymentId(row["live"]) if row["live"] else None,

@@ -1,18 +1,21 @@
 """The queue, which is the deployment table: its order, its load, who waits for whom."""
 
+import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from scalemesh.db.columns import from_ms_or_none, to_ms
 from scalemesh.db.database import Database, Transaction
 from scalemesh.db.deployments import SELECT, read_deployment
-from scalemesh.values import Deployment, DeploymentId, Environment, ProjectId
+from scalemesh.values import Deployment, DeploymentId, Environment, ProjectId, State
 
 QUEUE: Final = (
     SELECT  # noqa: S608 -- constants alone
     + """ JOIN user ON user.id = deployment.user_id
 WHERE deployment.state = 'queued' AND deployment.source_ready AND deployment.source_kind != 'prebuilt'
   AND deployment.not_before <= :now
+  AND coalesce(deployment.executor, :default) IN (SELECT value FROM json_each(:executors))
   AND :per_project > (SELECT count(*) FROM deployment AS building
                       WHERE building.state = 'building' AND building.project_id = deployment.project_id)
 ORDER BY deployment.passed_over_at IS NULL OR deployment.passed_over_at > :patience, user.served_at, user.id,
@@ -27,20 +30,36 @@ QUEUED_OLDER: Final = (
 )
 COUNT_QUEUED: Final = "SELECT count(*) AS n FROM deployment WHERE state = 'queued'"
 BUILDING_LOAD: Final = """
-SELECT count(*) AS n, coalesce(sum(memory_bytes), 0) AS memory FROM deployment WHERE state = 'building'
+SELECT coalesce(executor, :default) AS executor, count(*) AS n, coalesce(sum(memory_bytes), 0) AS memory
+FROM deployment WHERE state = 'building' GROUP BY 1
+"""
+TALLIES: Final = """
+SELECT coalesce(executor, :default) AS executor, state, count(*) AS n FROM deployment
+WHERE state IN ('queued', 'building') AND source_kind != 'prebuilt' GROUP BY 1, 2
 """
 WAITED_ENOUGH: Final = "SELECT 1 FROM deployment WHERE id = :id AND passed_over_at <= :patience"
 PASSED_OVER: Final = "UPDATE deployment SET passed_over_at = coalesce(passed_over_at, :now) WHERE id = :id"
 
 
 async def queue(
-    tx: Transaction, now: datetime, *, patience: datetime, per_project: int, limit: int
+    tx: Transaction,
+    now: datetime,
+    *,
+    executors: Sequence[str],
+    default: str,
+    patience: datetime,
+    per_project: int,
+    limit: int,
 ) -> list[Deployment]:
-    """The queue in its order: who was passed over since before *patience* first, then the fair order.
+    """The queue of *executors* in its order: who was passed over since before *patience* first, then the fair order.
 
-    Without those whose project builds *per_project* already: however many they are, nobody waits behind them.
+    Without those whose project builds *per_project* already: however many they are, nobody waits behind them. A
+    deployment that names no executor is of *default*.
     """
-    params = {"now": to_ms(now), "patience": to_ms(patience), "per_project": per_project, "limit": limit}
+    params = {
+        "now": to_ms(now), "patience": to_ms(patience), "per_project": per_project, "limit": limit,
+        "executors": json.dumps(list(executors)), "default": default,
+    }  # fmt: skip
     return [read_deployment(row) for row in await tx.all(QUEUE, params)]
 
 
@@ -49,10 +68,15 @@ async def queue_length(tx: Transaction) -> int:
     return int(row["n"]) if row else 0
 
 
-async def building_load(tx: Transaction) -> tuple[int, int]:
-    """How many build now, and their memory in bytes."""
-    row = await tx.one(BUILDING_LOAD)
-    return (int(row["n"]), int(row["memory"])) if row else (0, 0)
+async def building_load(tx: Transaction, default: str) -> dict[str, tuple[int, int]]:
+    """By executor: how many build now, and their memory in bytes."""
+    return {row["executor"]: (row["n"], row["memory"]) for row in await tx.all(BUILDING_LOAD, {"default": default})}
+
+
+async def tallies(database: Database, default: str) -> dict[tuple[str, State], int]:
+    """By executor and state: how many wait for a build or build now; where there are none it is left out."""
+    rows = await database.all(TALLIES, {"default": default})
+    return {(row["executor"], State(row["state"])): row["n"] for row in rows}
 
 
 async def queued_of_branch(

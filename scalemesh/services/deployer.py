@@ -11,7 +11,7 @@ from scalemesh.config import Builds
 from scalemesh.db import aliases, deployments, projects, queue
 from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
-from scalemesh.errors import ConflictError, InvalidError, RefusedError, TooManyError
+from scalemesh.errors import ConflictError, InvalidError, RefusedError, TooManyError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
 from scalemesh.rules import Dialect
@@ -19,9 +19,11 @@ from scalemesh.services import hosts
 from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.caches import Caches
 from scalemesh.services.endings import Endings
+from scalemesh.services.executors import Executors
 from scalemesh.services.ids import new_id
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.room import Room
 from scalemesh.services.sources import check_branch, check_commit
 from scalemesh.values import (
     Deployment,
@@ -51,27 +53,37 @@ class Wanted:
     dialect: Dialect | None = None  #: how its rule files are read; None: as the project's settings say
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorNow:
+    """One executor and what it does."""
+
+    kind: str
+    parallel: int  #: builds that it takes at once
+    building: int
+    queued: int
+
+
 class Deployer:
     def __init__(
         self,
         ledger: Ledger,
-        executor: Executor,
+        executors: Executors,
+        room: Room,
         endings: Endings,
         logs: LogPipeline,
         caches: Caches,
         windows: AssetWindows,
         *,
         builds: Builds,
-        memory_bytes: int,
         base: str,
         wake: Callable[[], None],
         now: Callable[[], datetime],
     ) -> None:
-        """*memory_bytes* is what all builds together may use; *wake* tells the scheduler that the queue changed."""
+        """*wake* tells the scheduler that the queue changed."""
         self._ledger, self._endings = ledger, endings
         self._rows, self._windows = DeploymentRows(ledger.database), windows
-        self._executor, self._logs, self._caches = executor, logs, caches
-        self._builds, self._memory_bytes, self._base = builds, memory_bytes, base
+        self._executors, self._room, self._logs, self._caches = executors, room, logs, caches
+        self._builds, self._base = builds, base
         self._wake, self._now = wake, now
 
     async def get(self, deployment: str) -> Deployment:
@@ -90,6 +102,19 @@ class Deployer:
         """How many deployments are in each state; states without any are left out."""
         return await self._rows.tallies()
 
+    async def executors(self) -> list[ExecutorNow]:
+        """All that the config lists, the default first."""
+        tallies = await queue.tallies(self._ledger.database, self._executors.default)
+        return [
+            ExecutorNow(
+                kind=kind,
+                parallel=self._room.parallel[kind],
+                building=tallies.get((kind, State.BUILDING), 0),
+                queued=tallies.get((kind, State.QUEUED), 0),
+            )
+            for kind in self._executors.kinds
+        ]
+
     async def submit(self, user: User, project: Project, wanted: Wanted) -> Deployment:
         """Queue a deployment. An older one of the same branch that still waits is superseded: this takes its place.
 
@@ -98,7 +123,7 @@ class Deployer:
         Raises:
             InvalidError: branch or commit is none, or the project has no Git URL.
             TooManyError: the queue is full.
-            RefusedError: it could never fit into this machine's memory.
+            RefusedError: it could never fit into the memory there is, or its executor is not configured any more.
         """
         self._check(project, wanted)
         wanted = _named(project, wanted)
@@ -141,8 +166,9 @@ class Deployer:
             ConflictError: it is ready or has failed already.
         """
         found = await self._endings.cancel(await self._rows.get(deployment), "Canceled by hand")
-        if found.attempt:
-            await self._executor.stop(JobRef(deployment=found.id, attempt=found.attempt, where=found.job or ""))
+        executor = self._executors.find(found)
+        if found.attempt and executor is not None:
+            await self._stop(executor, JobRef(deployment=found.id, attempt=found.attempt, where=found.job or ""))
         fault("cancel.after_stop")
         await self._endings.clean(found, "Canceled by hand")
         self._wake()
@@ -189,12 +215,23 @@ class Deployer:
             check_branch(wanted.branch)
         if wanted.commit is not None:
             check_commit(wanted.commit)
-        limits = self._builds.limits()
-        if limits.memory_bytes > self._memory_bytes:
+        if wanted.source is SourceKind.PREBUILT:
+            return
+        kind = self._executors.chosen(project)
+        if kind not in self._executors.kinds:
             raise RefusedError(
-                "this build could never start",
-                why=f"a build may use {limits.memory_bytes >> 20} MiB, and {self._memory_bytes >> 20} MiB are there",
-                fix="lower builds.memory_mib or builds.reserve_mib",
+                f"{project.name} cannot be built: {self._executors.why_not(kind)}",
+                fix=f"scalemesh project change {project.name} --executor {self._executors.default}",
+            )
+        self._room.check(kind, self._builds.limits().memory_bytes)
+
+    async def _stop(self, executor: Executor, ref: JobRef) -> None:
+        """End the job. Where its executor does not answer, the scheduler does it when it does; the builder is told."""
+        try:
+            await executor.stop(ref)
+        except UnreachableError as error:
+            log.warning(
+                "a canceled build is not stopped yet", extra={"deployment": ref.deployment, "error": str(error)}
             )
 
     async def _environment(self, tx: Transaction, project: Project, wanted: Wanted) -> Environment:
@@ -239,6 +276,7 @@ class Deployer:
             commit_sha=wanted.commit,
             settings=replace(project.settings, dialect=wanted.dialect or project.settings.dialect),
             memory_bytes=self._builds.limits().memory_bytes,
+            executor=None if wanted.source is SourceKind.PREBUILT else self._executors.chosen(project),
             created_at=self._now(),
         )
         await deployments.insert(tx, deployment, place=place)

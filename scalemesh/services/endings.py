@@ -56,7 +56,7 @@ class Endings:
         await self._logs.close(deployment.id)  # last: who begins to follow now asks the row, who followed is told
 
     async def clean_rest(self) -> None:
-        """At the start, once no job of theirs runs: do what a daemon that died had still to do."""
+        """At the start: do what a daemon that died had still to do. A job of theirs that still runs is fenced off."""
         for deployment in await self._rows.unclean():
             await self.clean(deployment, _last_words(deployment))
 

@@ -1,7 +1,7 @@
 """Projects as people see them: found again by source, made, changed, and their environment variables."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -38,8 +38,11 @@ class Projects:
         git: Git,
         base: str,
         reserved: Collection[str],
+        executors: Sequence[str],
         now: Callable[[], datetime],
     ) -> None:
+        """*reserved*: names that no project may have."""
+        self.executors: Final = tuple(executors)  #: kinds that a project may choose; the first is the default
         self._ledger, self._db, self._vault = ledger, ledger.database, vault
         self._rows, self._variables = ProjectRows(ledger.database), VariableRows(ledger.database)
         self._git, self._base, self._reserved, self._now = git, base, reserved, now
@@ -84,6 +87,7 @@ class Projects:
         git_url: str | None = None,
         production_branch: str | None = None,
         settings: BuildSettings | None = None,
+        executor: str | None = None,
     ) -> Project:
         """Make a project; without *name* one is made from the Git URL, numbered where it is taken.
 
@@ -92,6 +96,7 @@ class Projects:
             ConflictError: the name or the source is taken.
         """
         settings = checked_settings(settings or BuildSettings())
+        self._check_executor(executor)
         if git_url is not None:
             check_git_url(git_url, self._git)
         if production_branch is not None:
@@ -112,28 +117,41 @@ class Projects:
                 settings=settings,
                 pinned=False,
                 created_at=self._now(),
+                executor=executor,
             )
             if name or await self._is_free(candidate):
                 return await self._insert(project)
         raise ConflictError("no free name was found for that Git URL", fix="choose one with --project")
 
     async def change(
-        self, name: str, *, git_url: str | None, production_branch: str | None, settings: BuildSettings
+        self,
+        name: str,
+        *,
+        git_url: str | None,
+        production_branch: str | None,
+        settings: BuildSettings,
+        executor: str | None,
     ) -> Project:
         """Replace source and settings; deployments that exist keep theirs.
+
+        An executor that the project has already may stay, also where the config does not list it any more.
 
         Raises:
             NotFoundError, InvalidError, ConflictError: as ``create``.
         """
+        project = await self.named(name)
+        if executor != project.executor:
+            self._check_executor(executor)
         if git_url is not None:
             check_git_url(git_url, self._git)
         if production_branch is not None:
             check_branch(production_branch)
         project = replace(
-            await self.named(name),
+            project,
             git_url=git_url,
             production_branch=production_branch,
             settings=checked_settings(settings),
+            executor=executor,
         )
         async with self._db.transaction() as tx:
             await projects.change(tx, project, canonical_git_url(git_url) if git_url else None)
@@ -179,6 +197,13 @@ class Projects:
         """What a build of *environment* gets."""
         sealed = await self._variables.sealed(project, environment)
         return {name: self._vault.unseal(value, project, environment, name) for name, value in sealed.items()}
+
+    def _check_executor(self, kind: str | None) -> None:
+        if kind is not None and kind not in self.executors:
+            raise InvalidError(
+                f"executor: {kind[:40]!r} is none of those that the config lists",
+                fix=f"choose one of {', '.join(self.executors)}, or leave it empty for the first",
+            )
 
     async def _is_free(self, name: str) -> bool:
         try:

@@ -1,25 +1,32 @@
 """One scheduler, one counter, one transaction: takes from the queue, starts jobs, sees them to their end.
 
-Also what a restart needs: builds that went on without us are adopted, jobs that belong to nobody are reaped.
+Each executor goes its own way: one that is full or does not answer keeps only its own builds waiting.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import groupby
 from typing import Final
 
 from scalemesh.config import Builds
-from scalemesh.db import aliases, deployments, queue
+from scalemesh.db import aliases, deployments, projects, queue
+from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
+from scalemesh.services.adoption import Adoption
 from scalemesh.services.endings import Endings
+from scalemesh.services.executors import Executors, answered
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.room import Load, Pool, Room
 from scalemesh.services.vault import BuildTokens
 from scalemesh.services.verdict import verdict
 from scalemesh.values import BuildEnd, BuildJob, Deployment, DeploymentId, EndCause, JobRef, Reason, State
@@ -31,30 +38,36 @@ UPLOAD_HOURS: Final = 24  #: an upload that was begun and not finished by then h
 RETRY_START_S: Final = 15
 RETRY_QUEUE_S: Final = 2.0
 ASK_S: Final = 2.0  #: an end that is known is told at once
+STOP_S: Final = 10.0  #: an executor that takes longer to stop a job is asked again
 MAX_ATTEMPTS: Final = 2
+CLEARING: Final = "a build is not cleared away yet"
+MEND: Final = "choose another for the project and deploy again"
 
 
 class Scheduler:
     def __init__(
         self,
         ledger: Ledger,
-        executor: Executor,
+        executors: Executors,
+        room: Room,
         endings: Endings,
         logs: LogPipeline,
         tokens: BuildTokens,
         *,
         builds: Builds,
-        memory_bytes: int,
         socket: str,
         now: Callable[[], datetime],
     ) -> None:
-        """*memory_bytes* is what all builds together may use; *socket* is where local builders find the daemon."""
+        """*socket* is where local builders find the daemon."""
         self._ledger, self._db, self._rows = ledger, ledger.database, DeploymentRows(ledger.database)
-        self._executor, self._endings, self._logs, self._tokens = executor, endings, logs, tokens
-        self._builds, self._memory_bytes, self._socket, self._now = builds, memory_bytes, socket, now
+        self._executors, self._room = executors, room
+        self._endings, self._logs, self._tokens = endings, logs, tokens
+        self._builds, self._socket, self._now = builds, socket, now
+        self._adoption = Adoption(ledger.database, executors, lease=self._lease)
         self._woken = asyncio.Event()
-        #: (deployment, attempt) of each job that there is, also while it is cleared away after its build
-        self._in_hand: set[tuple[str, int]] = set()
+        self._open: set[str] = set()  #: executors whose running builds are adopted: they take from the queue
+        #: (deployment, attempt) of each job that there is, also while it is cleared away after its build: its executor
+        self._in_hand: dict[tuple[str, int], str] = {}
 
     def wake(self) -> None:
         """Look at the queue: something came, or something ended."""
@@ -63,8 +76,8 @@ class Scheduler:
     async def serve(self) -> None:
         """Adopt what runs, then build what is queued, until cancelled. Cancelling leaves running jobs alone."""
         async with asyncio.TaskGroup() as group:
-            for deployment in await self._adopted_at_last():
-                self._take_in_hand(deployment, group)
+            for kind in self._executors.kinds:
+                group.create_task(self._adopt(kind, group))
             group.create_task(self._clean_rest())
             group.create_task(self._watch_leases())
             while True:
@@ -88,29 +101,41 @@ class Scheduler:
     async def _take_next(self) -> Deployment | None:
         """Move the first deployment that may start now to building, and return it."""
         now = self._now()
-        patience = now - timedelta(seconds=self._builds.overtake_limit_s)
         async with self._db.transaction() as tx:
-            building, used_bytes = await queue.building_load(tx)
-            if max(building, len(self._in_hand)) >= self._builds.parallel:
-                return None
-            per_project = self._builds.parallel_per_project
-            for waiting in await queue.queue(tx, now, patience=patience, per_project=per_project, limit=QUEUE_LOOK):
-                if waiting.memory_bytes > self._memory_bytes - used_bytes:
-                    await queue.passed_over(tx, waiting.id, now)
-                    if await queue.has_waited_enough(tx, waiting.id, patience):
-                        return None
-                    continue
-                await deployments.start(tx, waiting.id, now=now, lease_until=self._lease())
-                started = await deployments.get(tx, waiting.id)
-                generation, routes = await aliases.snapshot(tx, started.project)
-                break
+            for free in self._room.free(await self._loads(tx), self._open):
+                if waiting := await self._first_that_fits(tx, free, now):
+                    break
             else:
                 return None
+            await deployments.start(tx, waiting.id, now=now, lease_until=self._lease())
+            started = await deployments.get(tx, waiting.id)
+            generation, routes = await aliases.snapshot(tx, started.project)
         await self._ledger.apply(started.project, generation, routes)
         return started
 
+    async def _loads(self, tx: Transaction) -> dict[str, Load]:
+        """What builds where: whichever are more, the rows that say so or the jobs that there are."""
+        building, in_hand = await queue.building_load(tx, self._executors.default), Counter(self._in_hand.values())
+        found = {kind: (*building.get(kind, (0, 0)), in_hand[kind]) for kind in {*building, *in_hand}}
+        return {kind: Load(max(rows, jobs), memory_bytes) for kind, (rows, memory_bytes, jobs) in found.items()}
+
+    async def _first_that_fits(self, tx: Transaction, free: Pool, now: datetime) -> Deployment | None:
+        """The first of the queue of *free* whose memory is there; those before it are passed over, for a while."""
+        patience = now - timedelta(seconds=self._builds.overtake_limit_s)
+        waiting = await queue.queue(
+            tx, now, executors=free.kinds, default=self._executors.default,
+            patience=patience, per_project=self._builds.parallel_per_project, limit=QUEUE_LOOK,
+        )  # fmt: skip
+        for deployment in waiting:
+            if free.holds(deployment.memory_bytes):
+                return deployment
+            await queue.passed_over(tx, deployment.id, now)
+            if await queue.has_waited_enough(tx, deployment.id, patience):
+                return None
+        return None
+
     def _take_in_hand(self, deployment: Deployment, group: asyncio.TaskGroup) -> None:
-        self._in_hand.add((deployment.id, deployment.attempt))
+        self._in_hand[deployment.id, deployment.attempt] = self._executors.kind_of(deployment)
         group.create_task(self._see_through(deployment))
 
     async def _see_through(self, deployment: Deployment) -> None:
@@ -122,14 +147,16 @@ class Scheduler:
         try:
             ref = await self._started(deployment)
             if ref is not None:
-                await self._ended(deployment, await self._executor.wait(ref))
-                await self._executor.stop(ref)
+                kind, executor = self._executors.kind_of(deployment), self._executors.of(deployment)
+                end = await answered(partial(executor.wait, ref), "a build's end is not known yet", kind)
+                await self._ended(deployment, end)
+                await answered(partial(executor.stop, ref), CLEARING, kind)
         except UnreachableError as error:
             log.warning("a build's end is not written yet", extra={"deployment": deployment.id, "error": str(error)})
         except Exception:
             log.exception("a bug: a build's task failed", extra={"deployment": deployment.id})
         finally:
-            self._in_hand.discard((deployment.id, deployment.attempt))
+            self._in_hand.pop((deployment.id, deployment.attempt), None)
             self.wake()
 
     async def _started(self, deployment: Deployment) -> JobRef | None:
@@ -153,15 +180,18 @@ class Scheduler:
             url=self._builds.public_url,
             token=self._tokens.make(deployment.id, deployment.attempt),
             limits=self._builds.limits(),
+            network=self._builds.network,
         )
+        executor = self._executors.of(deployment)
         fault("start.before")
-        ref = await self._executor.start(job)
+        ref = await executor.start(job)
         fault("start.after")
         log.info("build started", extra={"deployment": deployment.id, "attempt": deployment.attempt})
         async with self._db.transaction() as tx:
             await deployments.set_job(tx, deployment.id, deployment.attempt, ref.where)
         if await self._is_unwanted(deployment.id):
-            await self._executor.stop(ref)  # the cancel came before there was a job to kill
+            # The cancel came before there was a job to kill.
+            await answered(partial(executor.stop, ref), CLEARING, self._executors.kind_of(deployment))
         return ref
 
     async def _is_unwanted(self, deployment: DeploymentId) -> bool:
@@ -190,6 +220,9 @@ class Scheduler:
         text = "The build was lost; it starts once more"
         async with self._db.transaction() as tx:
             await deployments.requeue(tx, deployment, not_before=self._now(), message=text, counts=True)
+            if self._executors.find(deployment) is None:
+                project = await projects.get(tx, deployment.project)
+                await deployments.choose(tx, deployment.id, self._executors.chosen(project))
         await self._logs.write(deployment.id, "queue", text)
 
     async def _try_later(self, deployment: Deployment, why: str) -> None:
@@ -199,40 +232,36 @@ class Scheduler:
             await deployments.requeue(tx, deployment, not_before=not_before, message=why, counts=False)
         await self._logs.write(deployment.id, "queue", f"Builds cannot start now, trying again: {why}")
 
-    async def _adopted_at_last(self) -> list[Deployment]:
-        """As ``_adopted``; where builds run may come up later than we do, and the sites do not wait for it."""
-        while True:
-            try:
-                return await self._adopted()
-            except UnreachableError as error:
-                log.warning("running builds cannot be adopted yet", extra={"error": str(error)})
-                await asyncio.sleep(RETRY_QUEUE_S)
-
-    async def _adopted(self) -> list[Deployment]:
-        """At the start: reap jobs that belong to no build, return the builds to see through."""
-        async with self._db.transaction() as tx:
-            await deployments.renew_all(tx, self._lease())
-        builds = {(found.id, found.attempt): found for found in await self._rows.in_state(State.BUILDING)}
-        running = {(ref.deployment, ref.attempt): ref for ref in await self._executor.running()}
-        for key, ref in running.items():
-            if key not in builds:
-                log.info("reaping a job that nobody waits for", extra={"deployment": ref.deployment})
-                await self._executor.stop(ref)
-        return [await self._found_again(build, running.get(key)) for key, build in builds.items()]
+    async def _adopt(self, kind: str, group: asyncio.TaskGroup) -> None:
+        """See through what runs on one executor; from then on it takes from the queue."""
+        try:
+            for deployment in await self._adoption.at_last(kind):
+                self._take_in_hand(deployment, group)
+        except Exception:  # sites and the other executors go on
+            log.exception("a bug: running builds cannot be adopted", extra={"executor": kind})
+            return
+        self._open.add(kind)
+        self.wake()
 
     async def _clean_rest(self) -> None:
         try:
+            await self._end_homeless()
             await self._endings.clean_rest()
         except UnreachableError as error:  # the next start tries again
             log.warning("ended deployments not cleaned up", extra={"error": str(error)})
 
-    async def _found_again(self, build: Deployment, ref: JobRef | None) -> Deployment:
-        """*build* with the words that find its job. Without any, a start (idempotent) makes or finds it."""
-        if ref is not None and ref.where != build.job:
-            async with self._db.transaction() as tx:
-                await deployments.set_job(tx, build.id, build.attempt, ref.where)
-            return await self._rows.get(build.id)
-        return build
+    async def _end_homeless(self) -> None:
+        """End what is of an executor that the config lists no more: builds are lost, those that wait have failed."""
+        for build in await self._rows.in_state(State.BUILDING):
+            if self._executors.find(build) is None:
+                why = self._executors.why_not(self._executors.kind_of(build))
+                log.warning("a build's executor is not in the config", extra={"deployment": build.id, "why": why})
+                await self._ended(build, BuildEnd(cause=EndCause.LOST, detail=why))
+        for waiting in await self._rows.in_state(State.QUEUED):
+            if self._executors.find(waiting) is None:
+                why = self._executors.why_not(self._executors.kind_of(waiting))
+                await self._endings.fail(waiting, Reason.REJECTED, f"{why[0].upper()}{why[1:]}; {MEND}")
+        self.wake()
 
     async def _watch_leases(self) -> None:
         """Ends builds whose builder has not been heard for a lease, and uploads that nobody finishes."""
@@ -246,23 +275,38 @@ class Scheduler:
                 log.exception("a bug: leases could not be looked after")
 
     async def _look_after(self, now: datetime) -> None:
-        for deployment in await self._rows.expired(now):
-            log.warning("lease ran out", extra={"deployment": deployment.id, "attempt": deployment.attempt})
-            ref = JobRef(deployment=deployment.id, attempt=deployment.attempt, where=deployment.job or "")
-            end = await self._asked(ref)
-            await self._executor.stop(ref)
-            await self._ended(deployment, end)
-            self._in_hand.discard((deployment.id, deployment.attempt))
-            self.wake()
+        expired = sorted(await self._rows.expired(now), key=self._executors.kind_of)
+        by_executor = [(kind, list(found)) for kind, found in groupby(expired, self._executors.kind_of)]
+        async with asyncio.TaskGroup() as group:
+            for kind, found in by_executor:
+                if kind in self._open:
+                    group.create_task(self._end_unheard(kind, found))
         for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
             text = f"The upload was not finished within {UPLOAD_HOURS} hours"
             await self._endings.fail(upload, Reason.LOST, text)
 
-    async def _asked(self, ref: JobRef) -> BuildEnd:
+    async def _end_unheard(self, kind: str, builds: Sequence[Deployment]) -> None:
+        """End *builds* of one executor; where it does not answer, the next look tries again."""
+        try:
+            for build in builds:
+                log.warning("lease ran out", extra={"deployment": build.id, "attempt": build.attempt})
+                ref = JobRef(deployment=build.id, attempt=build.attempt, where=build.job or "")
+                end = await self._asked(self._executors.of(build), ref)
+                async with asyncio.timeout(STOP_S):
+                    await self._executors.of(build).stop(ref)
+                await self._ended(build, end)
+                self._in_hand.pop((build.id, build.attempt), None)
+                self.wake()
+        except (ScaleMeshError, TimeoutError) as error:
+            log.warning("builds could not be looked after", extra={"executor": kind, "error": str(error)})
+        except Exception:
+            log.exception("a bug: builds could not be looked after", extra={"executor": kind})
+
+    async def _asked(self, executor: Executor, ref: JobRef) -> BuildEnd:
         """How the job ended, if its executor knows; a job that still runs, unheard, is lost."""
         with suppress(TimeoutError):
             async with asyncio.timeout(ASK_S):
-                return await self._executor.wait(ref)
+                return await executor.wait(ref)
         return BuildEnd(cause=EndCause.LOST, detail="the builder was not heard of")
 
     async def _until_due(self) -> float:

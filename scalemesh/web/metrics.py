@@ -21,7 +21,7 @@ class Metrics:
         self._bytes = Counter("scalemesh_visit_bytes", "Bytes of bodies sent by site hosts", registry=self._registry)
         self._lines = Counter("scalemesh_log_lines", "Log lines kept", registry=self._registry)
         self._deployments = Gauge("scalemesh_deployments", "Deployments by state", ["state"], registry=self._registry)
-        self._building = Gauge("scalemesh_builds_running", "Builds that run now", registry=self._registry)
+        self._building = Gauge("scalemesh_builds_running", "Builds that run now", ["executor"], registry=self._registry)
         self._queue = Gauge("scalemesh_queue_length", "Deployments that wait for a build", registry=self._registry)
 
     def visits(self, status: int, count: int, body_bytes: int) -> None:
@@ -32,11 +32,12 @@ class Metrics:
     def log_lines(self, count: int) -> None:
         self._lines.inc(count)
 
-    def text(self, tallies: Mapping[State, int]) -> bytes:
-        """In Prometheus' text format, with *tallies* as they are now."""
+    def text(self, tallies: Mapping[State, int], building: Mapping[str, int]) -> bytes:
+        """In Prometheus' text format, with *tallies* and *building* (by executor) as they are now."""
         for state in State:
             self._deployments.labels(state.value).set(tallies.get(state, 0))
-        self._building.set(tallies.get(State.BUILDING, 0))
+        for kind, count in building.items():
+            self._building.labels(kind).set(count)
         self._queue.set(tallies.get(State.QUEUED, 0))
         return generate_latest(self._registry)
 
@@ -51,5 +52,6 @@ class MetricsRoutes:
     async def show(self, request: web.Request) -> web.Response:
         """For a scraper with an API token."""
         signed_in(request)
-        text = self._metrics.text(await self._deployer.tallies())
+        building = {one.kind: one.building for one in await self._deployer.executors()}
+        text = self._metrics.text(await self._deployer.tallies(), building)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

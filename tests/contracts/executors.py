@@ -13,6 +13,8 @@ Key = tuple[DeploymentId, int]
 class EndsWhenTold:
     """Keeps jobs, also over a restart of the daemon, and ends them when the test does."""
 
+    uses_this_machine = True
+
     def __init__(self) -> None:
         self.jobs: dict[Key, BuildJob] = {}
         self.ends: dict[Key, BuildEnd] = {}
@@ -67,6 +69,49 @@ class EndsWhenTold:
             self._changed.notify_all()
 
 
+class RunsElsewhere(EndsWhenTold):
+    """Its jobs take nothing of this machine's memory."""
+
+    uses_this_machine = False
+
+
+class IsDown(EndsWhenTold):
+    """Answers nothing until the test lets it."""
+
+    is_up = False
+
+    async def start(self, job: BuildJob) -> JobRef:
+        self._answer()
+        return await super().start(job)
+
+    async def stop(self, ref: JobRef) -> None:
+        self._answer()
+        await super().stop(ref)
+
+    async def running(self) -> Sequence[JobRef]:
+        self._answer()
+        return await super().running()
+
+    def _answer(self) -> None:
+        if not self.is_up:
+            raise UnreachableError("no route to the cluster")
+
+
+class NeverAnswers(EndsWhenTold):
+    """Lets whoever asks wait for ever."""
+
+    async def running(self) -> Sequence[JobRef]:
+        await asyncio.Event().wait()
+        return []
+
+
+class Breaks(EndsWhenTold):
+    """Has a bug."""
+
+    async def running(self) -> Sequence[JobRef]:
+        raise RuntimeError("a client library's own")
+
+
 class Refuses(EndsWhenTold):
     """Says no to every job."""
 
@@ -85,6 +130,17 @@ class StartsWhenTold(EndsWhenTold):
         self.asked.set()
         await self.told.wait()
         return await super().start(job)
+
+
+class StartsThenIsDown(StartsWhenTold):
+    """The same, and does not answer whoever wants it stopped, until the test lets it."""
+
+    is_down = True
+
+    async def stop(self, ref: JobRef) -> None:
+        if self.is_down:
+            raise UnreachableError("no route to the cluster")
+        await super().stop(ref)
 
 
 class ComesUpLate(EndsWhenTold):

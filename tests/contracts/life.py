@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ class Life:
     executor: EndsWhenTold
     user: User
     explainer: Explainer
+    executors: Mapping[str, EndsWhenTold]  #: by kind; ``executor`` is the first
 
     async def project(self, url: str = URL) -> Project:
         return await self.services.projects.of_source(self.user, url)
@@ -66,13 +67,14 @@ class Life:
 
     async def built(self, deployment: DeploymentId, data: bytes = PAGE, attempt: int = 1) -> State:
         """Play the builder of a started job: claim, upload one page, finish, end."""
-        await self.executor.job(deployment, attempt)
+        executor = self.executors[(await self.services.deployer.get(deployment)).executor or ""]
+        await executor.job(deployment, attempt)
         mine = Attempt(deployment, attempt, "nonce")
         await self.services.builds.claim(mine, "nonce")
         file = await self.upload(mine, data)
         success = Success(files=[file], framework="static", output_directory=".")
         state = await self.services.builds.finish(mine, success)
-        await self.executor.end(deployment, attempt)
+        await executor.end(deployment, attempt)
         return state
 
     async def last_words(self, deployment: DeploymentId) -> str:
@@ -87,24 +89,31 @@ class Life:
 
 @asynccontextmanager
 async def begin(
-    folder: Path, executor: EndsWhenTold, builds: Builds | None = None, *, hosts: Hosts | None = None
+    folder: Path,
+    executors: EndsWhenTold | Mapping[str, EndsWhenTold],
+    builds: Builds | None = None,
+    *,
+    hosts: Hosts | None = None,
 ) -> AsyncIterator[Life]:
-    """Open everything below *folder* and run the background work, as the daemon does."""
+    """Open everything below *folder* and run the background work, as the daemon does. One executor is "local"."""
+    executors = executors if isinstance(executors, Mapping) else {"local": executors}
     builds = builds or Builds(total_memory_mib=8192)
-    config = replace(Config(), data_dir=folder, builds=builds, hosts=hosts or Hosts())
+    kinds: dict[str, object] = {"kind": list(executors)}
+    config = replace(Config(), data_dir=folder, builds=builds, hosts=hosts or Hosts(), executor=kinds)
     async with (
         open_database(folder / "scalemesh.db") as database,
         STORES["disk"](folder) as store,
         LOG_STORES["sqlite"](folder) as logs,
         BUSES["memory"](64) as bus,
     ):
-        services = assemble(config, database, Plugins(executor=executor, store=store, logs=logs, bus=bus), 8080)
+        services = assemble(config, database, Plugins(executors=executors, store=store, logs=logs, bus=bus), 8080)
         await services.ledger.load()
         work = [asyncio.create_task(serve()) for serve in (services.publisher.serve, services.scheduler.serve)]
         try:
             visits = Visits(services.routes, store)
             explainer = Explainer(visits.explain, control=config.hosts.control)
-            yield Life(services, executor, await services.accounts.owner(), explainer)
+            executor = next(iter(executors.values()))
+            yield Life(services, executor, await services.accounts.owner(), explainer, executors)
         finally:
             for task in work:
                 task.cancel()

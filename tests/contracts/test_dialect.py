@@ -46,7 +46,7 @@ async def set_by_hand(life: Life, dialect: Dialect | None) -> None:
     project = await life.project()
     settings = replace(project.settings, dialect=dialect)
     await life.services.projects.change(
-        project.name, git_url=project.git_url, production_branch=None, settings=settings
+        project.name, git_url=project.git_url, production_branch=None, settings=settings, executor=None
     )
 
 

@@ -113,7 +113,7 @@ async def test_a_publication_whose_bytes_are_gone_fails_and_says_so(tmp_path: Pa
 async def test_where_builds_run_may_come_up_later_than_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scalemesh.services.scheduler.RETRY_QUEUE_S", 0)
+    monkeypatch.setattr("scalemesh.services.executors.ASK_AGAIN_S", 0)
     async with begin(tmp_path, ComesUpLate()) as life:
         deployment = await life.submit()
         await life.built(deployment)

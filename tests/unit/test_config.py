@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scalemesh import registry
-from scalemesh.config import Config, Hosts, Plugin, load
+from scalemesh.config import Config, ExecutorLimits, Hosts, Plugin, load
 from scalemesh.errors import ConfigError
 
 
@@ -53,6 +53,53 @@ def test_a_plug_in_without_a_kind_is_a_mistake(tmp_path: Path) -> None:
 def test_a_setting_beside_the_kinds_table_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"store\.path: unknown setting"):
         load(written(tmp_path, '[store]\nkind = "disk"\npath = "x"\n'))
+
+
+def test_executors_may_be_several_and_each_has_its_own_table_and_limits(tmp_path: Path) -> None:
+    text = (
+        "[builds.per_executor.docker]\nparallel = 5\n"
+        '[executor]\nkind = ["local", "docker"]\n[executor.docker]\nimage = "x"\n'
+    )
+    config = load(written(tmp_path, text))
+    assert config.kinds("executor") == ("local", "docker")
+    assert config.plugin("executor") == Plugin("local")
+    assert config.plugin("executor", "docker") == Plugin("docker", {"image": "x"})
+    assert config.builds.per_executor == {"docker": ExecutorLimits(parallel=5)}
+
+
+def test_one_executor_is_named_without_a_list_as_ever(tmp_path: Path) -> None:
+    assert load(written(tmp_path, '[executor]\nkind = "docker"\n')).kinds("executor") == ("docker",)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[executor]\nkind = []\n", "executor.kind = []: must name at least one plug-in"),
+        ('[executor]\nkind = ["local", "local"]\n', "executor.kind[1] = 'local': must be named once"),
+        ('[executor]\nkind = ["local", 7]\n', "executor.kind[1] = 7: must be a plug-in's name"),
+        ("[executor]\nkind = 7\n", "executor.kind = 7: must be a plug-in's name, or a list of such names"),
+        ('[store]\nkind = ["disk"]\n', "store.kind = ['disk']: must be a plug-in's name"),
+        ("[builds.per_executor]\ndocker = 7\n", "builds.per_executor.docker = 7: must be a table"),
+        ("[builds.per_executor.local]\nparalel = 7\n", "builds.per_executor.local.paralel: unknown name"),
+        ("[builds.per_executor.local]\nparallel = 0\n", "builds.per_executor.local: parallel = 0: must be 1 to"),
+        (
+            "[builds.per_executor.local]\ntotal_memory_mib = 0\n",
+            "builds.per_executor.local: total_memory_mib = 0: must be 1 to",
+        ),
+    ],
+)
+def test_a_mistake_about_executors_is_named(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text))
+    assert told in caught.value.what
+
+
+def test_limits_of_executors_that_are_not_listed_are_all_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, "[builds.per_executor.dokcer]\n[builds.per_executor.ecs]\n"))
+    for kind in ("dokcer", "ecs"):
+        assert f"builds.per_executor.{kind}: executor.kind does not list it; it lists local" in caught.value.what
+    assert "2 wrong settings" in caught.value.what
 
 
 def test_a_missing_file_says_which(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The real control host over real services and a real socket, with an executor that a test steers."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +64,11 @@ class ControlHost:
 
 
 @asynccontextmanager
-async def open_control_host(folder: Path, hosts: Hosts | None = None) -> AsyncIterator[ControlHost]:
+async def open_control_host(
+    folder: Path, hosts: Hosts | None = None, *, executors: Mapping[str, EndsWhenTold] | None = None
+) -> AsyncIterator[ControlHost]:
     """Open one below *folder*."""
-    async with begin(folder, EndsWhenTold(), hosts=hosts) as life:
+    async with begin(folder, executors or EndsWhenTold(), hosts=hosts) as life:
         app = make_control_app(life.services, life.explainer, {}, Metrics(), trusted=False)
         trusted = make_control_app(life.services, life.explainer, {}, Metrics(), trusted=True)
         async with (

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from weakref import WeakValueDictionary
 
 import builder
@@ -36,6 +36,7 @@ class LocalExecutor:
     """Runs each build in two sandboxes on this machine. See ``ports.Executor`` for the contract."""
 
     Config = LocalConfig
+    uses_this_machine: ClassVar[bool] = True
 
     def __init__(self, config: LocalConfig, machine: Machine, describer: Describer, jobs: Path) -> None:
         self._config = config

@@ -110,6 +110,7 @@ class DeploymentRoutes:
                 git_url=project.git_url,
                 production_branch=project.production_branch,
                 settings=replace(settings, root_directory=project.settings.root_directory),
+                executor=project.executor,
             )
         return await self._submit(user, project, wanted.wanted())
 

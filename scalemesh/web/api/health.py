@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Final
 
 from aiohttp import web
@@ -34,7 +35,7 @@ class HealthRoutes:
         return web.json_response({"status": "ok" if is_well else "failing"}, status=200 if is_well else 503)
 
     async def status(self, request: web.Request) -> web.Response:
-        """Version, what each plug-in found when it proved itself just now, deployments by state."""
+        """Version, what each plug-in found when it proved itself just now, deployments by state, executors."""
         del request
         found = await asyncio.gather(*(_prove(plugin) for plugin in self._checks.values()))
         checks = [
@@ -44,7 +45,10 @@ class HealthRoutes:
         ]
         tallies = await self._deployer.tallies()
         deployments = {state.value: tallies.get(state, 0) for state in State}
-        return web.json_response({"version": self._version, "checks": checks, "deployments": deployments})
+        executors = [asdict(one) for one in await self._deployer.executors()]
+        return web.json_response(
+            {"version": self._version, "checks": checks, "deployments": deployments, "executors": executors}
+        )
 
     async def _database_is_well(self) -> bool:
         try:

@@ -25,6 +25,7 @@ class NewProject:
     git_url: str | None = None
     production_branch: str | None = None
     settings: BuildSettings = field(default_factory=BuildSettings)
+    executor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class ProjectChange:
     git_url: str | None
     production_branch: str | None
     settings: BuildSettings
+    executor: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class ProjectRoutes:
             git_url=wanted.git_url,
             production_branch=wanted.production_branch,
             settings=wanted.settings,
+            executor=wanted.executor,
         )
         return web.json_response(self._views.project(project), status=201)
 
@@ -84,7 +87,8 @@ class ProjectRoutes:
         """Change what the body names; null takes a setting back to its default."""
         project = await self._projects.named(request.match_info["project"])
         body = await read_json(request)
-        now = {"git_url": project.git_url, "production_branch": project.production_branch}
+        names = ("git_url", "production_branch", "executor")
+        now = {name: getattr(project, name) for name in names}
         settings = body.get("settings", {})
         if isinstance(settings, dict):
             given = {
@@ -97,6 +101,7 @@ class ProjectRoutes:
             git_url=change.git_url,
             production_branch=change.production_branch,
             settings=change.settings,
+            executor=change.executor,
         )
         return web.json_response(self._views.project(changed))
 

@@ -104,7 +104,7 @@ class OneProjectPages:
 
     async def show_settings(self, request: web.Request) -> web.Response:
         project = await self._project(request)
-        return self._page(request, "settings.html", project, form=Form(_as_form(project)))
+        return self._settings_page(request, project, Form(_as_form(project)))
 
     async def change(self, request: web.Request) -> web.Response:
         project, form = await self._project(request), await read_form(request)
@@ -116,11 +116,12 @@ class OneProjectPages:
                     git_url=form.text_or_none("git_url"),
                     production_branch=form.text_or_none("branch"),
                     settings=form.build_settings(),
+                    executor=form.text_or_none("executor") if "executor" in form.values else project.executor,
                 )
             except ScaleMeshError as error:
-                form = form.failing("git_url", error)
+                form = form.failing("executor" if error.what.startswith("executor:") else "git_url", error)
         if form.wrong:
-            return self._page(request, "settings.html", project, status=400, form=form)
+            return self._settings_page(request, project, form, status=400)
         return see(f"/projects/{project.name}/settings?did=changed")
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -130,7 +131,7 @@ class OneProjectPages:
             form = Form(_as_form(project)).failing(
                 "confirm", InvalidError("That is not the project's name", fix=f"type {project.name}")
             )
-            return self._page(request, "settings.html", project, status=400, form=form)
+            return self._settings_page(request, project, form, status=400)
         await self._deployer.delete_project(project)
         return see("/?did=deleted")
 
@@ -144,6 +145,13 @@ class OneProjectPages:
             }
         status = 400 if form else 200
         return self._page(request, "environment.html", project, status=status, form=form or Form(), variables=variables)
+
+    def _settings_page(self, request: web.Request, project: Project, form: Form, *, status: int = 200) -> web.Response:
+        kinds = self._projects.executors
+        executors = [("", f"The default: {kinds[0]}"), *((kind, kind) for kind in kinds)]
+        if project.executor is not None and project.executor not in kinds:
+            executors.append((project.executor, f"{project.executor}: not in the config any more"))
+        return self._page(request, "settings.html", project, status=status, form=form, executors=executors)
 
     def _page(
         self, request: web.Request, template: str, project: Project, *, status: int = 200, **context: object
@@ -176,4 +184,5 @@ def _as_form(project: Project) -> dict[str, str]:
         "output_directory": settings.output_directory or "",
         "node_version": settings.node_version or "",
         "dialect": settings.dialect or "",
+        "executor": project.executor or "",
     }

@@ -42,6 +42,6 @@ async def test_a_daemon_whose_builds_have_no_sandbox_warns_at_its_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with LocalExecutor.open(LocalConfig(work_dir=tmp_path / "jobs", sandbox="off")) as executor:
-        await wiring.tell_of_builds(executor)
+        await wiring.tell_of_builds({"executor.local": executor})
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert any('sandbox = "off": builds can read and change everything' in text for text in warnings)
