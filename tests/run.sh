@@ -17,6 +17,7 @@ run_tests() {
   install_node
   install_tools
   install_sandbox
+  start_docker
   export PATH="$venv/bin:$state/node/bin:$state/bin:$PATH"
   unset SCALEMESH_HOME
   tests/check.sh || checked=1
@@ -45,6 +46,25 @@ install_tools() {
   done
   ((${#missing[@]} == 0)) || system_install "${missing[@]}" ||
     say "  note: tests that need ${missing[*]} cannot run here; $(by_hand "${missing[@]}")"
+}
+
+# An engine of this machine's own, which goes on running; tests that need one say so where there is none.
+start_docker() {
+  ((EUID == 0)) || return 0
+  docker info >/dev/null 2>&1 && return
+  command -v dockerd >/dev/null || system_install docker.io ||
+    { say "  note: tests that need docker cannot run here; $(by_hand docker.io)"; return 0; }
+  step "Starting the docker engine" wait_for_docker || say "  note: no docker engine starts here, see $state/dockerd.log"
+}
+
+wait_for_docker() {
+  local try
+  setsid nohup dockerd >"$state/dockerd.log" 2>&1 </dev/null 9>&- &
+  for ((try = 0; try < 120; try++)); do
+    docker info >/dev/null 2>&1 && return
+    sleep 0.25
+  done
+  return 1
 }
 
 run_tests "$@"

@@ -11,7 +11,7 @@ recipe=$(cat tests/rigs/base_image.sh config/locked/node.txt)
 tag="scalemesh-base:$(sha256sum <<<"$recipe" | cut -c1-12)"
 
 if ! docker image inspect "$tag" >/dev/null 2>&1; then
-  command -v mmdebstrap >/dev/null || apt-get install -y -q --no-install-recommends mmdebstrap >&2
+  command -v mmdebstrap >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends mmdebstrap; } >&2
   scratch=$(mktemp -d)
   trap 'rm -rf "$scratch"' EXIT
   "$python" -m pip install --quiet --no-deps --require-hashes --target "$scratch/node" -r config/locked/node.txt >&2
