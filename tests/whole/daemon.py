@@ -41,9 +41,10 @@ file_root = "git"
 [builds]
 {builds}
 [executor]
-kind = "local"
+kind = {kinds}
 [executor.local]
 {executor}
+{tables}
 """
 
 
@@ -56,6 +57,8 @@ class RunningDaemon:
     executor: str = ""
     hosts: str = ""
     edge: str = ""
+    kinds: Sequence[str] = ("local",)  #: of executors; the first is the default
+    tables: str = ""  #: more of the config, behind the executor's
     environ: Mapping[str, str] = field(default_factory=dict)
     prefix: Sequence[str] = ()  #: words before the daemon's; they must exec it
     netns: str = ""  #: the name of the network namespace that it runs in; empty: ours
@@ -95,7 +98,14 @@ class RunningDaemon:
         """Start it and do not wait: for one that may never listen."""
         (self.home / "git").mkdir(parents=True, exist_ok=True)
         self.config.write_text(
-            CONFIG.format(builds=self.builds, executor=self.executor, hosts=self.hosts, edge=self.edge)
+            CONFIG.format(
+                builds=self.builds,
+                executor=self.executor,
+                hosts=self.hosts,
+                edge=self.edge,
+                kinds=json.dumps(list(self.kinds)),
+                tables=self.tables,
+            )
         )
         self._let_go()
         inside = ("nsenter", f"--net=/run/netns/{self.netns}") if self.netns else ()
