@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +46,8 @@ def builder_image() -> str:
 
 def bridge_address() -> str:
     """This machine's address on docker's own bridge: containers find a daemon there."""
-    return docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+    subnet = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}")
+    return str(next(ip_network(subnet).hosts()))
 
 
 def free_port(address: str) -> int:

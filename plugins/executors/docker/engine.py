@@ -1,6 +1,7 @@
 """The engine's client, whose calls block: they run in a few threads of our own. Errors become ours here."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,7 @@ class Engine:
 
     def client(self) -> Any:
         """The connected client, for our own threads alone. Raises what ``call`` makes of it."""
+        _knock(self._config.engine)
         with self._lock:
             if self._client is None:
                 self._client = docker.DockerClient(
@@ -74,6 +76,14 @@ class Engine:
             return False
         pair = (config.tls_cert, config.tls_key) if config.tls_cert else None
         return TLSConfig(ca_cert=config.tls_ca or None, client_cert=pair, verify=True)
+
+
+def _knock(engine: str) -> None:
+    """Raise OSError unless the engine's unix socket takes connections: where it does not, the client leaks its own."""
+    if engine.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.settimeout(TIMEOUT_S)
+            one.connect(engine.removeprefix("unix://"))
 
 
 def close_stream(stream: Any) -> None:
