@@ -22,7 +22,6 @@ ROOT_DROPS: Final = (
     "NET_BIND_SERVICE",
     "NET_RAW",
     "SETFCAP",
-    "SETPCAP",
     "SYS_CHROOT",
 )
 _LEAST: Final = {"cpu": "256", "memory": "512"}  #: a definition on Fargate must have a size; each task brings its own
@@ -70,7 +69,7 @@ def wanted(config: EcsConfig) -> dict[str, Any]:
 
 def _container(config: EcsConfig) -> dict[str, Any]:
     drop = list(ROOT_DROPS) if config.start_as_root else ["ALL"]
-    linux: dict[str, Any] = {"capabilities": {"drop": drop}, "initProcessEnabled": True}
+    linux: dict[str, Any] = {"capabilities": {"drop": drop}}
     words: dict[str, Any] = {
         "name": CONTAINER,
         "image": config.image,
@@ -89,8 +88,8 @@ def _container(config: EcsConfig) -> dict[str, Any]:
         ],
         "stopTimeout": 2,
     }
-    if not config.on_fargate:  # Fargate refuses both; it has no swap
-        linux["maxSwap"] = 0
+    if not config.on_fargate:  # Fargate refuses the others and names no init; there the builder itself comes first
+        linux |= {"maxSwap": 0, "initProcessEnabled": True}
         words["dockerSecurityOptions"] = ["no-new-privileges"]
     if config.registry_secret_arn:
         words["repositoryCredentials"] = {"credentialsParameter": config.registry_secret_arn}

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from weakref import WeakValueDictionary
 
 from plugins.executors.ecs.aws import Aws
 from plugins.executors.ecs.config import EcsConfig
 from plugins.executors.ecs.definition import Definitions, family
 from plugins.executors.ecs.ends import end_of
+from plugins.executors.ecs.findings import look
 from plugins.executors.ecs.printed import last_words
+from plugins.executors.ecs.proof import Prover
 from plugins.executors.ecs.request import run_words, tags
 from plugins.executors.ecs.tasks import NEWER, STOP, Label, Task, Tasks, arn_of, ref_of
 from plugins.executors.ecs.watch import Watch
@@ -28,6 +30,7 @@ class EcsExecutor:
     """Runs each build as a task of its own. See ``ports.Executor`` for the contract."""
 
     Config = EcsConfig
+    uses_this_machine: ClassVar[bool] = False
 
     def __init__(self, config: EcsConfig, aws: Aws, watch: Watch, tasks: Tasks, grace_s: float) -> None:
         self._config = config
@@ -98,7 +101,14 @@ class EcsExecutor:
 
     async def check(self) -> Sequence[Finding]:
         """See the port."""
-        return [Finding(ok=True, what="not looked at yet")]
+        prover = Prover(
+            config=self._config,
+            aws=self._aws,
+            tasks=self._tasks,
+            watch=self._watch,
+            definitions=self._definitions,
+        )
+        return await look(prover)
 
     async def _of(self, deployment: DeploymentId) -> list[JobRef]:
         """The jobs of *deployment*, running or ended within the hour."""

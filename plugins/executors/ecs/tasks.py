@@ -52,6 +52,7 @@ class Task:
     container: str  #: name of the builder's
     created_at: datetime | None
     started_at: datetime | None
+    stopped_at: datetime | None
     stop_code: str
     stopped_reason: str
     containers: tuple[Mapping[str, Any], ...]
@@ -76,6 +77,7 @@ class Task:
             container=container,
             created_at=told.get("createdAt"),
             started_at=told.get("startedAt"),
+            stopped_at=told.get("stoppedAt"),
             stop_code=told.get("stopCode") or "",
             stopped_reason=told.get("stoppedReason") or "",
             containers=tuple(told.get("containers", ())),

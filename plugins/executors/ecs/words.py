@@ -26,8 +26,8 @@ _STRANGERS: Final = frozenset(
 )
 #: What passes by itself, wherever it is said: in an error, in a failure of RunTask, or as why a task stopped.
 _NO_ROOM: Final = re.compile(
-    r"^RESOURCE|^AGENT|^LOCATION|capacity|No Container Instances were found|limit on the number of|PROVISIONING state",
-    re.IGNORECASE,
+    r"(^|\W)(RESOURCE:|AGENT$|LOCATION$|PROVISIONING)|(?i:capacity (is un|un)available|no capacity|capacity error"
+    r"|empty capacity|no container instances|limit on the number of)"
 )
 #: A word of the message -> what to mend.
 _FIXES: Final = (

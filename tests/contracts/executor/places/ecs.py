@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,27 @@ class EcsPlace:
 
     async def vanish(self, ref: JobRef) -> None:
         self._server.client("ecs").stop_task(cluster=self._server.cluster, task=ref.where.split()[-1], reason="by hand")
+
+    def revisions(self) -> list[str]:
+        """The task definitions of this installation."""
+        family = f"scalemesh-{self.config.owner}"
+        arns: list[str] = self._server.client("ecs").list_task_definitions(familyPrefix=family)["taskDefinitionArns"]
+        return arns
+
+    def copy_definition(self, **changes: str) -> None:
+        """Let somebody make a revision of their own from the newest."""
+        ecs = self._server.client("ecs")
+        newest = ecs.describe_task_definition(taskDefinition=self.revisions()[-1])["taskDefinition"]
+        taken = {"family", "networkMode", "requiresCompatibilities", "containerDefinitions", "volumes", "cpu", "memory"}
+        ecs.register_task_definition(**{name: newest[name] for name in taken}, **changes)
+
+    def definition_of(self, ref: JobRef) -> dict[str, Any]:
+        """What the job's task was made from."""
+        ecs = self._server.client("ecs")
+        arn = ref.where.split()[-1]
+        task = ecs.describe_tasks(cluster=self._server.cluster, tasks=[arn])["tasks"][0]
+        found: dict[str, Any] = ecs.describe_task_definition(taskDefinition=task["taskDefinitionArn"])["taskDefinition"]
+        return found
 
     async def leftovers(self) -> list[str]:
         ecs = self._server.client("ecs")
