@@ -155,19 +155,31 @@ async def test_a_start_that_fails_says_whether_to_try_again(answer: dict[str, An
             await aws.executor.start(job())
 
 
-async def test_stopping_a_task_that_aws_does_not_know_is_no_error() -> None:
+NOT_FOUND = error("InvalidParameterException", "The referenced task was not found.")
+DENIED = error("AccessDeniedException", "not authorized to perform: ecs:StopTask on resource: x")
+
+
+@pytest.mark.parametrize(("answer", "tasks"), [(NOT_FOUND, []), (DENIED, [ended()])])
+async def test_stopping_a_task_that_has_ended_is_no_error(answer: dict[str, Any], tasks: list[Any]) -> None:
+    """ECS drops the tags of an ended task, so the policy does not let us stop it any more."""
     async with cloud() as aws:
-        aws.ecs.say("StopTask", error("InvalidParameterException", "The referenced task was not found."))
+        aws.ecs.say("StopTask", answer)
+        aws.ecs.say("DescribeTasks", {"tasks": tasks})
         await aws.executor.stop(ref())
 
 
 async def test_what_may_not_be_asked_is_told_as_out_of_reach_where_a_build_is_under_way() -> None:
     """A right that was taken away can be given back; the builds there go on meanwhile."""
     async with cloud() as aws:
-        no = error("AccessDeniedException", "not authorized to perform: ecs:ListTasks on resource: x")
-        aws.ecs.say("StopTask", no)
-        with pytest.raises(UnreachableError, match="ecs:ListTasks"):
+        aws.ecs.say("StopTask", DENIED)
+        aws.ecs.say("DescribeTasks", {"tasks": [task()]})
+        with pytest.raises(UnreachableError, match="ecs:StopTask"):
             await aws.executor.stop(ref())
+        aws.ecs.say(
+            "ListTasks", error("AccessDeniedException", "not authorized to perform: ecs:ListTasks on resource: x")
+        )
+        with pytest.raises(UnreachableError, match="ecs:ListTasks"):
+            await aws.executor.running()
 
 
 async def asked(aws: Cloud, number: int) -> bool:

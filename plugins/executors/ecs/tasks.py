@@ -134,8 +134,9 @@ class Tasks:
         """Ask ECS to end the task. One that has ended, or is not known any more, is no error."""
         try:
             await self._aws.call("ecs", "stop_task", cluster=self._cluster, task=arn, reason=reason)
-        except RefusedError as error:
-            if "not found" not in error.why:
+        except RefusedError:  # an ended task has lost the tag by which a policy lets us stop it
+            task = (await self.describe([arn])).get(arn)
+            if task is not None and task.is_wanted:
                 raise
 
     async def _list(self, **only: Any) -> list[str]:
