@@ -56,7 +56,7 @@ class EcsConfig:
     start_as_root: bool = False  #: lets the builder run commands under a second user of their own
     ca_path: str = ""  #: PEM file inside the image that builds trust
     owner: str = field(default="", metadata=GIVEN)  #: names this installation
-    public_url: str = field(default="", metadata=GIVEN)
+    url: str = field(default="", metadata=GIVEN)
     build_network: str = field(default="full", metadata=GIVEN)
     ca_bundle: str = field(default="", metadata=GIVEN)
 

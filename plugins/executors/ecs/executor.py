@@ -24,6 +24,7 @@ from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, JobRef
 
 GRACE_S: Final = 30.0  #: the builder keeps the exact time limit; we end a builder that does not
 POLL_S: Final = 1.5
+CHECK_S: Final = 9.0
 
 
 class EcsExecutor:
@@ -32,12 +33,13 @@ class EcsExecutor:
     Config = EcsConfig
     uses_this_machine: ClassVar[bool] = False
 
-    def __init__(self, config: EcsConfig, aws: Aws, watch: Watch, tasks: Tasks, grace_s: float) -> None:
+    def __init__(self, config: EcsConfig, aws: Aws, watch: Watch, tasks: Tasks, grace_s: float, check_s: float) -> None:
         self._config = config
         self._aws = aws
         self._watch = watch
         self._tasks = tasks
         self._grace_s = grace_s
+        self._check_s = check_s
         self._definitions = Definitions(aws, config, tags(config))
         self._registering = asyncio.Lock()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -46,11 +48,18 @@ class EcsExecutor:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: EcsConfig, *, aws: Aws | None = None, grace_s: float = GRACE_S, poll_s: float = POLL_S
+        cls,
+        config: EcsConfig,
+        *,
+        aws: Aws | None = None,
+        grace_s: float = GRACE_S,
+        poll_s: float = POLL_S,
+        check_s: float = CHECK_S,
     ) -> AsyncIterator[Self]:
         """Yield; tasks go on afterwards. Nothing is asked of AWS before it is needed.
 
-        *grace_s*: how long a builder may go on after its time limit, which it keeps itself.
+        *grace_s*: how long a builder may go on after its time limit, which it keeps itself. *check_s*: how long a
+        check may take.
         """
         async with AsyncExitStack() as opened:
             if aws is None:
@@ -58,7 +67,7 @@ class EcsExecutor:
             tasks = Tasks(aws, config.cluster)
             watch = Watch(tasks, interval_s=poll_s, start_s=config.start_timeout_s, now=lambda: datetime.now(UTC))
             await opened.enter_async_context(watch.open())
-            yield cls(config, aws, watch, tasks, grace_s)
+            yield cls(config, aws, watch, tasks, grace_s, check_s)
 
     async def start(self, job: BuildJob) -> JobRef:
         """See the port."""
@@ -108,7 +117,7 @@ class EcsExecutor:
             watch=self._watch,
             definitions=self._definitions,
         )
-        return await look(prover)
+        return await look(prover, self._check_s)
 
     async def _of(self, deployment: DeploymentId) -> list[JobRef]:
         """The jobs of *deployment*, running or ended within the hour."""

@@ -10,7 +10,6 @@ from plugins.executors.ecs.words import POLICY
 from scalemesh.errors import RefusedError, ScaleMeshError
 from scalemesh.ports import Finding
 
-_WITHIN_S: Final = 9.0
 _LEAST_S: Final = 1.0
 _NETWORKS: Final = {
     "full": "ECS itself keeps no build from private networks: the security groups decide what builds reach",
@@ -19,16 +18,16 @@ _NETWORKS: Final = {
 }
 
 
-async def look(prover: Prover) -> Sequence[Finding]:
-    """All findings; nothing is raised, and it takes no longer than a check may."""
+async def look(prover: Prover, within_s: float) -> Sequence[Finding]:
+    """All findings; nothing is raised, and it takes no longer than *within_s*."""
     found: list[Finding] = []
-    until = time.monotonic() + _WITHIN_S
+    until = time.monotonic() + within_s
     try:
-        async with asyncio.timeout(_WITHIN_S):
+        async with asyncio.timeout(within_s):
             async for finding in _steps(prover, until):
                 found.append(finding)  # noqa: PERF401 - what was found before the time is up counts
     except TimeoutError:
-        found.append(Finding(ok=False, what=f"AWS did not answer within {_WITHIN_S:.0f} s", fix="run the check again"))
+        found.append(Finding(ok=False, what=f"AWS did not answer within {within_s:.0f} s", fix="run the check again"))
     except ScaleMeshError as error:
         found.append(_bad(error))
     return found
@@ -50,7 +49,7 @@ async def _steps(prover: Prover, until: float) -> AsyncIterator[Finding]:
     )
     for found in (cluster, *(item for item in network if item)):
         yield found
-    if cluster.ok and config.public_url:
+    if cluster.ok and config.url:
         yield await prover.prove(max(_LEAST_S, until - time.monotonic() - _LEAST_S))
 
 
@@ -58,7 +57,7 @@ def settings(prover: Prover) -> list[Finding]:
     """What the settings alone tell."""
     config = prover.config
     found = []
-    if not config.public_url:
+    if not config.url:
         fix = "set builds.public_url to an address of this daemon that the subnets can reach"
         found.append(Finding(ok=False, what="builds.public_url is not set: no task could reach the daemon", fix=fix))
     what = _NETWORKS[config.build_network]

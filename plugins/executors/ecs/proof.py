@@ -105,7 +105,7 @@ class Prover:
             deployment=PROOF,
             attempt=1,
             socket="",
-            url=self.config.public_url or None,
+            url=self.config.url or None,
             token=Secret("none"),
             limits=_LIMITS,
         )
@@ -134,7 +134,7 @@ class Prover:
 def told(config: EcsConfig, end: BuildEnd, said: dict[str, Any]) -> Finding:
     """How the proof ended, in words."""
     why = str(said.get("why") or end.detail)
-    url = config.public_url
+    url = config.url
     if end.cause is EndCause.OK:
         versions = ", ".join(map(str, said.get("node", []))) or "not told, since there is no log"
         return Finding(ok=True, what=f"a task reached the daemon at {url}; Node: {versions}")

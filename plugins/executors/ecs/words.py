@@ -55,7 +55,8 @@ def fix_for(text: str) -> str:
 def translated(error: Exception, operation: str) -> ScaleMeshError:
     """The error of botocore as one of ours: UnreachableError where trying again may help, else RefusedError."""
     if isinstance(error, aws.ClientError):
-        return _answered(error.response, operation)
+        service = operation.partition(":")[0]
+        return _answered(error.response, f"{service}:{error.operation_name}")  # as IAM names it
     if isinstance(error, aws.NoRegionError):
         return RefusedError("no AWS region is set", fix="set executor.ecs.region")
     if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError | aws.ProfileNotFound):

@@ -194,7 +194,7 @@ async def more_than(calls: list[str], number: int) -> bool:
 
 
 async def test_check_proves_that_a_task_reaches_the_daemon(place: EcsPlace, daemon: dict[str, str]) -> None:
-    async with opened(place, public_url=daemon["url"]) as executor:
+    async with opened(place, url=daemon["url"]) as executor:
         found = await executor.check()
         assert all(finding.ok for finding in found), found
         assert any("Node: 24." in finding.what or "Node: v24." in finding.what for finding in found), found
@@ -210,7 +210,7 @@ async def test_check_tells_of_an_address_that_tasks_do_not_reach(place: EcsPlace
 
 async def test_check_tells_of_an_image_with_another_builder(place: EcsPlace, daemon: dict[str, str]) -> None:
     daemon["builder"] = "0" * 12
-    async with opened(place, public_url=daemon["url"]) as executor:
+    async with opened(place, url=daemon["url"]) as executor:
         bad = [finding for finding in await executor.check() if not finding.ok]
     assert ["another builder" in finding.what for finding in bad] == [True]
 

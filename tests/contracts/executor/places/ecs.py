@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import secrets
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from plugins.executors.ecs import EcsConfig, EcsExecutor
 from scalemesh.values import BuildJob, JobRef, Limits
 from tests.contracts.executor.stand_in import make_job
+from tests.rigs.docker import need_docker
 from tests.rigs.images import stand_in_image
 from tests.rigs.ministack import KEYS, LOG_GROUP, REGION, Ministack, ministack
 
@@ -35,7 +35,7 @@ class EcsPlace:
             execution_role_arn=server.role_arn,
             log_group=LOG_GROUP,
             owner=secrets.token_hex(6),
-            public_url="http://172.17.0.1:1",
+            url="http://172.17.0.1:1",
         )
 
     def open(self) -> AbstractAsyncContextManager[EcsExecutor]:
@@ -45,7 +45,7 @@ class EcsPlace:
         self, program: str, *, deployment: str = "dpl_one", attempt: int = 1, within: Limits | None = None
     ) -> BuildJob:
         made = make_job(program, Path("/nowhere/builds.sock"), deployment=deployment, attempt=attempt, within=within)
-        return dataclasses.replace(made, url=self.config.public_url)
+        return dataclasses.replace(made, url=self.config.url)
 
     async def processes(self, ref: JobRef) -> list[int]:
         arn = ref.where.split()[-1]
@@ -114,9 +114,7 @@ def _docker(*words: str) -> str:
 
 @asynccontextmanager
 async def open_place(folder: Path) -> AsyncIterator[EcsPlace]:
-    found = subprocess.run(["docker", "info", "--format", "{{json .}}"], capture_output=True, text=True, check=False)
-    if found.returncode != 0 or "ServerVersion" not in json.loads(found.stdout or "{}"):
-        pytest.skip("no Docker engine answers, so ECS has nothing to run tasks on")
+    need_docker()  # what the server runs tasks on
     with pytest.MonkeyPatch.context() as patch:
         for name, value in KEYS.items():
             patch.setenv(name, value)
