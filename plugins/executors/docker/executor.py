@@ -59,14 +59,11 @@ class DockerExecutor:
         """See the port."""
         async with self._locked(job.deployment):
             name = self._recipe.name(job.deployment, job.attempt)
-            for found in await self._containers(job.deployment):
-                if found.labels[ATTEMPT] != str(job.attempt):
-                    await self._forget(job.deployment, int(found.labels[ATTEMPT]))
             known = await self._container(name)
             if known is not None and known.status != "created":
                 return ref_of(known.labels, name)
-            if known is not None:
-                await self._forget(job.deployment, job.attempt)  # a daemon was killed before it started that
+            for attempt in {int(found.labels[ATTEMPT]) for found in await self._containers(job.deployment)}:
+                await self._forget(job.deployment, attempt)  # older ones, and what a killed daemon began of this
             await self._engine.call(lambda client: images.provide(client, self._config))
             await self._launch(job, name, [])
             return JobRef(deployment=job.deployment, attempt=job.attempt, where=name)
