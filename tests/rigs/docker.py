@@ -9,7 +9,7 @@ import pytest
 
 
 @cache
-def _why_not() -> str:
+def engine_lacks() -> str:
     """Why there is no engine; empty where there is."""
     if shutil.which("docker") is None:
         return "there is no program `docker`"
@@ -19,7 +19,7 @@ def _why_not() -> str:
 
 def need_docker() -> None:
     """Skip the test, and say so; in CI fail it: there the engine has to be."""
-    if why := _why_not():
+    if why := engine_lacks():
         if os.environ.get("CI"):
             pytest.fail(f"{why}; tests/run.sh starts one where it runs as root")
         pytest.skip(f"NOT RUN: {why} (run tests/run.sh as root)")

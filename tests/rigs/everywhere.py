@@ -18,10 +18,11 @@ SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Of a config: the lines of [builds], the tables of the executors."""
+    """Of a config: the lines of [builds], the tables of the executors, and which there are."""
 
     builds: str
     tables: str
+    kinds: tuple[str, ...]
 
 
 @asynccontextmanager
@@ -32,7 +33,7 @@ async def all_kinds() -> AsyncIterator[Settings]:
     builds = "parallel = 4\ndisk_mib = 512\nmemory_mib = 1024\n"
     if SYSTEM_CA.exists():
         builds += f'ca_bundle = "{SYSTEM_CA}"\n'
-    yield Settings(builds, f'[executor.docker]\nimage = "{image}"\npull = "never"\n')
+    yield Settings(builds, f'[executor.docker]\nimage = "{image}"\npull = "never"\n', ("local", "docker"))
 
 
 def builder_image() -> str:
