@@ -3,7 +3,7 @@
 import os
 import tomllib
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -161,6 +161,7 @@ class Builds:
     cache_mib: int = 1024
     lease_s: int = 60
     overtake_limit_s: int = 300
+    listen: str | None = None  #: host:port of a listener for builders alone
     public_url: str | None = None
     ca_bundle: str = ""
     npm_registry: str | None = None
@@ -186,6 +187,33 @@ class Builds:
         _within("cpu_weight", self.cpu_weight, 1, 10_000)
         _check_url("public_url", self.public_url)
         _check_url("npm_registry", self.npm_registry)
+        if self.listen is not None and ip_address(self.listen_address[0]).is_unspecified and not self.public_url:
+            raise ValueError(f"listen = {self.listen!r}: builders need one address of it; name it by public_url")
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        """Address and port of ``listen``, which must be set.
+
+        Raises:
+            ValueError: it is no address and port.
+        """
+        host, _, port = (self.listen or "").rpartition(":")
+        try:
+            address = str(ip_address(host.strip("[]")))
+            number = int(port)
+            _within("port", number, 1, 65535)
+        except ValueError as error:
+            raise ValueError(
+                f"listen = {self.listen!r}: must be an address and a port, like 172.17.0.1:8081"
+            ) from error
+        return address, number
+
+    @property
+    def url(self) -> str | None:
+        """Where builders outside this machine find the daemon; None: it is not offered to them."""
+        if self.public_url or self.listen is None:
+            return self.public_url
+        return f"http://{self.listen}"
 
     def limits(self) -> Limits:
         """The limits of one build, in the units of its job."""

@@ -30,6 +30,7 @@ STOP_S: Final = 5.0  #: how long open requests may still take once we stop
 PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 #: Of aiohttp's protocol: no log, and bodies as they come, or what a Content-Length announces would bound nothing.
 PROTOCOL: Final[Mapping[str, Any]] = {"access_log": None, "auto_decompress": False}
+IP_FREEBIND: Final = 15  # of linux/in.h; IPv6 sockets know it too
 PEER_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -77,12 +78,12 @@ class Daemon:
             builds_socket = self._config.builds_socket
             builds_socket.parent.mkdir(mode=0o711, exist_ok=True)
             # Builders run under another user where the daemon is root; what they may do hangs on their token.
-            sockets = [
-                (self._builds, _unix_socket(builds_socket, 0o666)),
-                (self._admin, _unix_socket(self._config.admin_socket, 0o600)),
-            ]
-            for app, sock in sockets:
-                await opened.enter_async_context(_listening(app, sock, self._config))
+            builds = [_unix_socket(builds_socket, 0o666)]
+            if self._config.builds.listen is not None:
+                builds.append(_builders_socket(*self._config.builds.listen_address))
+            await opened.enter_async_context(_listening(self._builds, builds, self._config))
+            admin = [_unix_socket(self._config.admin_socket, 0o600)]
+            await opened.enter_async_context(_listening(self._admin, admin, self._config))
             await opened.enter_async_context(self._listening_to_all())
             yield
 
@@ -230,15 +231,34 @@ def _unix_socket(path: Path, mode: int) -> socket.socket:
     return sock
 
 
+def _builders_socket(address: str, port: int) -> socket.socket:
+    """Bound also where this machine does not have *address* yet, as before the engine that brings its bridge is up."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"cannot listen for builders on {address} port {port}",
+            why=error.strerror or str(error),
+            fix="end what listens there, or set another builds.listen",
+        ) from error
+    return sock
+
+
 @asynccontextmanager
-async def _listening(app: web.Application, sock: socket.socket, config: Config) -> AsyncIterator[None]:
-    """Serve *app* alone on *sock*."""
+async def _listening(app: web.Application, socks: Sequence[socket.socket], config: Config) -> AsyncIterator[None]:
+    """Serve *app* alone on *socks*."""
     try:
         async with _running(app, config) as runner:
-            await web.SockSite(runner, sock, backlog=config.listen.backlog).start()
+            for sock in socks:
+                await web.SockSite(runner, sock, backlog=config.listen.backlog).start()
             yield
     finally:
-        sock.close()
+        for sock in socks:
+            sock.close()
 
 
 @asynccontextmanager

@@ -95,7 +95,7 @@ def open_point(
             "build_network": config.builds.network,
             "owner": owner,
             "socket": str(config.builds_socket),
-            "url": config.builds.public_url or "",
+            "url": config.builds.url or "",
         },
         "store": {"path": "store"},
         "logs": {"path": "logs.db"},

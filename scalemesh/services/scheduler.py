@@ -177,7 +177,7 @@ class Scheduler:
             deployment=deployment.id,
             attempt=deployment.attempt,
             socket=self._socket,
-            url=self._builds.public_url,
+            url=self._builds.url,
             token=self._tokens.make(deployment.id, deployment.attempt),
             limits=self._builds.limits(),
             network=self._builds.network,

@@ -33,7 +33,13 @@ async def measure(folder: Path, rounds: int, say: Callable[[str], None]) -> Outc
         raise PeerError(f"executors: {why}")
     async with everywhere.all_kinds() as settings:
         builds = settings.builds + "parallel_per_project = 4\nqueue_length = 1000\n"
-        running = RunningDaemon(folder / "daemon", builds=builds, kinds=settings.kinds, tables=settings.tables)
+        running = RunningDaemon(
+            folder / "daemon",
+            builds=builds,
+            kinds=settings.kinds,
+            tables=settings.tables,
+            environ=settings.environ,
+        )
         running.home.mkdir(parents=True, exist_ok=True)
         try:
             await running.start()

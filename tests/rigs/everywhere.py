@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -12,7 +12,22 @@ from typing import Final
 from scalemesh.cli.image import build_image
 from tests.rigs.docker import docker, need_docker
 from tests.rigs.images import base_image
+from tests.rigs.ministack import KEYS, REGION, ministack
 
+DOCKER: Final = """
+[executor.docker]
+image = "{image}"
+pull = "never"
+"""
+ECS: Final = """
+[executor.ecs]
+image = "{image}"
+region = "{region}"
+cluster = "{aws.cluster}"
+endpoint_url = "{aws.url}"
+subnets = ["{aws.subnet}"]
+execution_role_arn = "{aws.role_arn}"
+"""
 SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -23,6 +38,7 @@ class Settings:
     builds: str
     tables: str
     kinds: tuple[str, ...]
+    environ: Mapping[str, str]  #: of the daemon: credentials that no config holds
 
 
 @asynccontextmanager
@@ -30,10 +46,13 @@ async def all_kinds() -> AsyncIterator[Settings]:
     """Start what they need."""
     need_docker()
     image = await asyncio.to_thread(builder_image)
-    builds = "parallel = 4\ndisk_mib = 512\nmemory_mib = 1024\n"
+    aws = await asyncio.to_thread(ministack)
+    address = bridge_address()
+    builds = f'listen = "{address}:{free_port(address)}"\nparallel = 4\ndisk_mib = 512\nmemory_mib = 1024\n'
     if SYSTEM_CA.exists():
         builds += f'ca_bundle = "{SYSTEM_CA}"\n'
-    yield Settings(builds, f'[executor.docker]\nimage = "{image}"\npull = "never"\n', ("local", "docker"))
+    tables = [DOCKER.format(image=image), ECS.format(image=image, aws=aws, region=REGION)]
+    yield Settings(builds, "".join(tables), ("local", "docker", "ecs"), KEYS)
 
 
 def builder_image() -> str:

@@ -16,7 +16,7 @@ from tests.whole.sites import built_by
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.skipif(os.geteuid() != 0, reason="starts services: run as root")]
 ROOT = Path(__file__).parents[2]
-KINDS = ("local", "docker")
+KINDS = ("local", "docker", "ecs")
 AWAY = KINDS[1:]
 WITHIN_S = 150
 TELLS_NOTHING = b"export default { define: { __FACTS__: '{}' } }"
@@ -36,7 +36,9 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     """One with all kinds, and one project of each: ``docker-site`` and so on."""
     home = tmp_path_factory.mktemp("everywhere")
     async with everywhere.all_kinds() as settings:
-        running = RunningDaemon(home, builds=settings.builds, kinds=KINDS, tables=settings.tables)
+        running = RunningDaemon(
+            home, builds=settings.builds, kinds=KINDS, tables=settings.tables, environ=settings.environ
+        )
         try:
             await running.start()
             for kind in KINDS:
