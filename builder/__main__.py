@@ -29,7 +29,7 @@ from builder.lines import Log
 from builder.masking import Masker
 from builder.outbox import Outbox
 from builder.packing import fingerprint
-from builder.protocol import EXIT_FAILED, EXIT_OK
+from builder.protocol import EXIT_FAILED, EXIT_OK, proxy_greeting
 from builder.steps import Place, Steps, success
 from builder.trust import trusted, trusting
 from builder.watch import watching
@@ -62,7 +62,10 @@ def main(environ: Mapping[str, str] | None = None, sandbox: Sandbox | None = Non
         place.prepare()
         job = read_job(api.post("/build/v1/claim", {"nonce": nonce, "builder": fingerprint()}))
         life.limit(job.limits.time_s)
-        with _proxy(environ) as proxy, watching(place.work, environ, job.limits.disk_bytes, life) as cause:
+        with (
+            _proxy(environ, proxy_greeting(token, nonce)) as proxy,
+            watching(place.work, environ, job.limits.disk_bytes, life) as cause,
+        ):
             place = replace(trusted(job, place), proxy=proxy, cause=cause)
             return _Build(job, place, api, life).run(sandbox)
     except GivenUp as given_up:
@@ -152,14 +155,14 @@ def _token(environ: dict[str, str]) -> str:
 
 
 @contextmanager
-def _proxy(environ: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+def _proxy(environ: Mapping[str, str], greeting: bytes) -> Iterator[Mapping[str, str]]:
     target = environ.get("SCALEMESH_PROXY")
     if not target:
         yield {}
         return
     from builder.forwarder import open_forwarder, proxy_environment  # noqa: PLC0415  (where there is no network)
 
-    with open_forwarder(target) as port:
+    with open_forwarder(target, greeting) as port:
         yield proxy_environment(port)
 
 

@@ -1,6 +1,7 @@
 """A port on the sandbox's own 127.0.0.1 that leads to the daemon's proxy, for programs that know no unix socket.
 
-Only where a build has no network: npm, Git and the like are told ``http://127.0.0.1:<port>`` as their proxy.
+Only where a build has no network: npm, Git and the like are told ``http://127.0.0.1:<port>`` as their proxy. Each
+connection begins with the builder's greeting, which the programs never see.
 """
 
 import socket
@@ -14,12 +15,12 @@ _CHUNK: Final = 65536
 
 
 @contextmanager
-def open_forwarder(target: str) -> Iterator[int]:
-    """Listen until left; yields the port. *target*: ``unix:/path/of/the/proxy``."""
+def open_forwarder(target: str, greeting: bytes = b"") -> Iterator[int]:
+    """Listen until left; yields the port. *target*: ``unix:/path/of/the/proxy``; it hears *greeting* first."""
     path = target.removeprefix("unix:")
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         room = threading.BoundedSemaphore(_MOST_CONNECTIONS)
-        threading.Thread(target=_accept, args=(server, path, room), daemon=True).start()
+        threading.Thread(target=_accept, args=(server, path, greeting, room), daemon=True).start()
         try:
             yield server.getsockname()[1]
         finally:
@@ -43,20 +44,21 @@ def proxy_environment(port: int) -> Mapping[str, str]:
     }
 
 
-def _accept(server: socket.socket, path: str, room: threading.BoundedSemaphore) -> None:
+def _accept(server: socket.socket, path: str, greeting: bytes, room: threading.BoundedSemaphore) -> None:
     while True:
         try:
             client, _ = server.accept()
         except OSError:
             return  # closed: the build is over
         room.acquire()  # given back when the connection ends
-        threading.Thread(target=_carry, args=(client, path, room), daemon=True).start()
+        threading.Thread(target=_carry, args=(client, path, greeting, room), daemon=True).start()
 
 
-def _carry(client: socket.socket, path: str, room: threading.BoundedSemaphore) -> None:
+def _carry(client: socket.socket, path: str, greeting: bytes, room: threading.BoundedSemaphore) -> None:
     try:
         with client, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as proxy:
             proxy.connect(path)
+            proxy.sendall(greeting)
             back = threading.Thread(target=_copy, args=(proxy, client), daemon=True)
             back.start()
             _copy(client, proxy)

@@ -44,11 +44,15 @@ Success = {"ok": true, "files": [[path, sha256, size], ...], "framework": slug, 
            "warnings": [str, ...]}
            files below RULES_FOLDER are rule files of the source (vercel.json, netlify.toml, ...): read, never served
 Failure = {"ok": false, "reason": one of REASONS, "message": one sentence, "peak": {name: number}}
+
+The proxy of builds without a network of their own (SCALEMESH_PROXY, ``unix:/path``) hears ``proxy_greeting`` first,
+then what any HTTP proxy hears. All that it answers, a refusal of the greeting too, is what an HTTP proxy answers.
 """
 
 from typing import Final
 
 NONCE_HEADER: Final = "SCALEMESH-Nonce"
+PROXY_WORD: Final = "SCALEMESH"  #: how a greeting begins
 
 STEPS: Final = (
     "queue",
@@ -105,3 +109,8 @@ EXIT_GIVEN_UP: Final = 3  #: could not tell, or was told to go
 EXIT_UNREACHED: Final = 20
 EXIT_OTHER_BUILDER: Final = 21
 EXIT_LACKING: Final = 22
+
+
+def proxy_greeting(token: str, nonce: str) -> bytes:
+    """The line that a connection to the daemon's proxy begins with: whose build it is for."""
+    return f"{PROXY_WORD} {token} {nonce}\r\n".encode("ascii")

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from builder.addresses import Reach
+from builder.protocol import PROXY_WORD
 from plugins.executors.local.network import local_addresses
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Proxy:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(_HEAD_S):
             head = await reader.readuntil(b"\r\n\r\n")
-        host, port, first = _wanted(head)
+        host, port, first = _wanted(_without_greeting(head))
         far_reader, far_writer = await self._connect(host, port)
         try:
             if first:
@@ -140,6 +141,11 @@ def _listen(folder: Path) -> socket.socket:
     finally:
         os.close(directory)
     return listening
+
+
+def _without_greeting(head: bytes) -> bytes:
+    """Whose build it is does not matter here: this proxy's socket is shown to builds alone."""
+    return head.partition(b"\r\n")[2] if head.startswith(PROXY_WORD.encode() + b" ") else head
 
 
 def _wanted(head: bytes) -> tuple[str, int, bytes]:

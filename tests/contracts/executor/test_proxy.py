@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.forwarder import open_forwarder
+from builder.protocol import proxy_greeting
 from plugins.executors.local.proxy import open_proxy
 
 
@@ -88,9 +89,10 @@ async def test_a_successor_takes_the_sockets_place(tmp_path: Path) -> None:
         assert "200 Connected" in await ask(tmp_path, f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n")
 
 
-async def test_the_forwarder_leads_to_the_proxy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("greeting", [b"", proxy_greeting("token", "nonce")])
+async def test_the_forwarder_leads_to_the_proxy(tmp_path: Path, greeting: bytes) -> None:
     async with echo_server() as port, open_proxy(tmp_path, ("127.0.0.1/32",), {port}):
-        with open_forwarder(f"unix:{tmp_path}/proxy.sock") as local:
+        with open_forwarder(f"unix:{tmp_path}/proxy.sock", greeting) as local:
             reader, writer = await asyncio.open_connection("127.0.0.1", local)
             writer.write(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\nhello".encode())
             writer.write_eof()
@@ -98,3 +100,22 @@ async def test_the_forwarder_leads_to_the_proxy(tmp_path: Path) -> None:
                 assert await reader.read() == b"HTTP/1.1 200 Connected\r\n\r\nHELLO"
             writer.close()
             await writer.wait_closed()
+
+
+async def test_a_proxy_hears_first_whose_build_it_is_for(tmp_path: Path) -> None:
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.put_nowait(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_unix_server(listen, tmp_path / "proxy.sock"):
+        with open_forwarder(f"unix:{tmp_path}/proxy.sock", proxy_greeting("token", "nonce")) as local:
+            for words in (b"CONNECT a:1 HTTP/1.1\r\n\r\n", b""):
+                _, writer = await asyncio.open_connection("127.0.0.1", local)
+                writer.write(words)
+                writer.write_eof()
+                async with asyncio.timeout(5):
+                    assert await heard.get() == b"SCALEMESH token nonce\r\n" + words
+                writer.close()
+                await writer.wait_closed()
