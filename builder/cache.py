@@ -14,9 +14,9 @@ from typing import Final
 from builder.api import Api
 from builder.commands import Commands
 from builder.detect import Plan
+from builder.disk import disk_use
 from builder.lines import Log
 from builder.tree import MAX_CONFIG_BYTES, Tree
-from builder.watch import measure
 
 FOLDERS: Final = (".npm", ".cache/yarn", ".local/share/pnpm")
 MAX_BYTES: Final = 256 * 1024 * 1024
@@ -54,7 +54,7 @@ class Cache:
         folders = [folder for folder in FOLDERS if Tree(self._home).has_folder(folder)]
         if self._key is None or not folders:
             return
-        size = sum(measure(self._home / folder, MAX_BYTES) for folder in folders)
+        size = sum(disk_use(self._home / folder).size_bytes for folder in folders)
         if size > MAX_BYTES or not commands.quietly(["tar", "-cf", ARCHIVE, *folders], self._home):
             self._log.say("save", "The packages are not kept for later builds: they are too large")
             return

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from builder.disk import DiskWatch
 from plugins.executors.local.cgroups import JobGroup
-from plugins.executors.local.measures import DiskWatch, tree_use
+from plugins.executors.local.measures import tree_use
 
 GRACE_S: Final = 30.0  #: the builder keeps the exact time limit; we end a builder that does not
 

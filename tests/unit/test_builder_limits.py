@@ -1,0 +1,87 @@
+"""What a build may use, where its builder looks: the kernel's counts of a container, and its folder."""
+
+from pathlib import Path
+
+import pytest
+
+from builder.counters import Counters, LimitWatch
+from builder.disk import disk_use
+from builder.errors import BuildFailed
+from builder.life import Life
+
+#: version of control groups -> file -> text, before anything happened
+QUIET = {
+    1: {
+        "pids/pids.events": "max 2\n",
+        "pids/pids.max": "64\n",
+        "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+        "memory/memory.max_usage_in_bytes": "104857600\n",
+    },
+    2: {
+        "pids.events": "max 2\n",
+        "pids.max": "64\n",
+        "memory.events": "low 0\nhigh 0\nmax 9\noom 1\noom_kill 1\n",
+        "memory.peak": "104857600\n",
+    },
+}
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.fixture(params=QUIET)
+def quiet(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    write(tmp_path, QUIET[request.param])
+    return QUIET[request.param]
+
+
+def test_what_was_counted_before_the_build_is_none_of_its_doing(tmp_path: Path, quiet: dict[str, str]) -> None:
+    assert Counters(tmp_path).memory_kills() == 1
+    assert LimitWatch(Life(), Counters(tmp_path)).cause() is None
+    assert quiet
+
+
+def test_a_process_killed_for_memory_is_the_cause_with_the_peak(tmp_path: Path, quiet: dict[str, str]) -> None:
+    watch = LimitWatch(Life(), Counters(tmp_path))
+    write(tmp_path, {name: text.replace("oom_kill 1", "oom_kill 2") for name, text in quiet.items()})
+    cause = watch.cause()
+    assert cause is not None
+    assert (cause.reason, cause.peak) == ("out_of_memory", {"memory_bytes": 104857600})
+    assert "100 MiB" in cause.message
+
+
+def test_a_refused_process_ends_the_build_with_the_most_there_were(tmp_path: Path, quiet: dict[str, str]) -> None:
+    life = Life()
+    with LimitWatch(life, Counters(tmp_path)):
+        write(tmp_path, {name: text.replace("max 2", "max 3") for name, text in quiet.items()})
+        assert life.wait(10)
+    with pytest.raises(BuildFailed) as failed:
+        life.check()
+    assert (failed.value.reason, failed.value.peak) == ("too_many_processes", {"pids": 64})
+
+
+def test_a_kernel_that_tells_the_peak_of_processes_is_believed(tmp_path: Path) -> None:
+    write(tmp_path, {"pids.peak": "61\n", "pids.max": "max\n", "pids.events": "max 0\n"})
+    assert Counters(tmp_path).most_processes() == 61
+
+
+def test_a_container_that_shows_no_counts_has_none(tmp_path: Path) -> None:
+    counters = Counters(tmp_path)
+    assert (counters.refused_forks(), counters.memory_kills(), counters.most_processes()) == (0, 0, 0)
+    assert LimitWatch(Life(), counters).cause() is None
+
+
+def test_a_folder_counts_with_all_that_lies_in_it(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").write_bytes(b"x" * (1 << 20))
+    (tmp_path / "again").hardlink_to(tmp_path / "a/b/file")
+    (tmp_path / "elsewhere").symlink_to("/usr")
+    (tmp_path / "a/b").chmod(0)
+    use = disk_use(tmp_path)
+    assert 1 << 20 <= use.size_bytes < (1 << 20) + 64_000
+    assert (use.files, use.largest_bytes, use.too_deep) == (4, 1 << 20, False)
+    assert "may take 1 MiB" in use.passes(1 << 20)
+    assert use.passes(2 << 20) == ""
