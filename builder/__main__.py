@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from builder import container
 from builder.api import Api, Contact, Refused
@@ -33,6 +33,8 @@ from builder.protocol import EXIT_FAILED, EXIT_OK, proxy_greeting
 from builder.steps import Place, Steps, success
 from builder.trust import trusted, trusting
 from builder.watch import watching
+
+MAX_TOKEN_BYTES: Final = 16 * 1024
 
 
 def start(words: Sequence[str]) -> int:
@@ -53,11 +55,11 @@ def main(environ: Mapping[str, str] | None = None, sandbox: Sandbox | None = Non
     environ = dict(os.environ if environ is None else environ)
     try:
         if container.is_container(environ):
-            container.hide()
+            container.enter()
         environ |= trusting(environ.pop("SCALEMESH_CA", ""))
         os.environ.update(trusting(environ.get("SSL_CERT_FILE", "")))  # OpenSSL looks here
         life, nonce, token = Life(), os.urandom(16).hex(), _token(environ)
-        api = Api(environ["SCALEMESH_URL"], token, Contact(life), nonce)
+        api = Api(environ.get("SCALEMESH_URL", ""), token, Contact(life), nonce)
         place = Place(work=Path(environ.get("SCALEMESH_WORK", "/work")), environ=environ)
         place.prepare()
         job = read_job(api.post("/build/v1/claim", {"nonce": nonce, "builder": fingerprint()}))
@@ -144,14 +146,21 @@ def _of_system(error: OSError | MemoryError) -> BuildFailed:
 
 
 def _token(environ: dict[str, str]) -> str:
-    """The token, which nothing else finds in *environ* afterwards."""
-    if "SCALEMESH_TOKEN_FD" in environ:
-        with os.fdopen(int(environ["SCALEMESH_TOKEN_FD"]), "rb") as file:
-            return file.read(16 * 1024).decode("ascii").strip()
+    """The token, which nothing else finds in an environment of ours afterwards."""
     os.environ.pop("SCALEMESH_TOKEN", None)
-    if "SCALEMESH_TOKEN_FILE" in environ:
-        return Path(environ["SCALEMESH_TOKEN_FILE"]).read_text(encoding="ascii").strip()
-    return environ.pop("SCALEMESH_TOKEN")
+    found = environ.pop("SCALEMESH_TOKEN", "")
+    try:
+        if "SCALEMESH_TOKEN_FD" in environ:
+            with os.fdopen(int(environ["SCALEMESH_TOKEN_FD"]), "rb") as file:
+                found = file.read(MAX_TOKEN_BYTES).decode("ascii")
+        elif "SCALEMESH_TOKEN_FILE" in environ:
+            with Path(environ["SCALEMESH_TOKEN_FILE"]).open("rb") as file:
+                found = file.read(MAX_TOKEN_BYTES).decode("ascii")
+    except (OSError, ValueError) as error:
+        raise GivenUp(f"the build's token cannot be read: {error}") from error
+    if not found.strip():
+        raise GivenUp("no token: a builder is started by a daemon's executor, with SCALEMESH_URL and SCALEMESH_TOKEN")
+    return found.strip()
 
 
 @contextmanager

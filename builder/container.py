@@ -2,11 +2,12 @@
 
 Two things keep them from the builder's token and nonce:
 
-- Where the builder is root (an image that may start so), commands run as a second user, without any capability.
+- Where the builder is root (an image that may start so), commands run as a second user, without any capability. It
+  needs CHOWN, DAC_OVERRIDE, KILL, SETGID, SETPCAP and SETUID of root's own.
 - Else they run as the builder's own user, and the builder is not dumpable: the kernel then shows neither its memory nor
   its environment nor its open files to others of that user. They can end the builder, which ends the build.
 
-Either way nothing of a command is alive once it has ended: all processes of its user are killed, but the builder.
+Either way nothing of a command is alive once it has ended: everything in the container is killed, but the builder.
 """
 
 import ctypes
@@ -29,24 +30,22 @@ def is_container(environ: Mapping[str, str]) -> bool:
     return environ.get("SCALEMESH_SANDBOX") == "container"
 
 
-def hide() -> None:
+def enter() -> None:
     """Become a process that others of our user cannot look into. Before anything secret is read.
 
     Raises:
-        OSError: the kernel refused.
+        GivenUp: this is no container, where others than the build's own would be killed; or the kernel refused.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "the builder cannot be hidden from other processes of its user")
+    if os.getpid() != 1 and not (os.getppid() == 1 and _first_process() in _INITS):
+        raise GivenUp("SCALEMESH_SANDBOX=container is for the first process of a container alone")
+    if ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise GivenUp("the kernel does not let the builder hide itself from other processes of its user")
 
 
 class Container:
     """Holds user commands by their user."""
 
     def __init__(self, work: Path) -> None:
-        """Raises GivenUp where we are in no container: there, others than user commands would be killed."""
-        if os.getpid() != 1 and not (os.getppid() == 1 and _first_process() in _INITS):
-            raise GivenUp("SCALEMESH_SANDBOX=container is for the first process of a container alone")
         self._work = work
         self._is_root = os.geteuid() == 0
 
@@ -69,28 +68,12 @@ class Container:
                     os.chown(each, SECOND_USER, SECOND_USER, dir_fd=at, follow_symlinks=False)
 
     def end_all(self) -> None:
-        """Kill every process of the commands' user at once, so that none can make another meanwhile."""
-        if not self._is_root:
-            _kill_others()
-            return
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.setresgid(SECOND_USER, SECOND_USER, SECOND_USER)
-                os.setresuid(SECOND_USER, SECOND_USER, SECOND_USER)
-                _kill_others()
-            finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
+        """Kill all of the container but us and its first process, in one call: none can make another meanwhile."""
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
 
 
 def _first_process() -> str:
     with suppress(OSError):
         return Path("/proc/1/comm").read_text().strip()
     return ""
-
-
-def _kill_others() -> None:
-    """All that this user may signal, but for us and the first process of the container."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(-1, signal.SIGKILL)

@@ -14,6 +14,7 @@ from builder.errors import BuildFailed
 from builder.life import Life, kill_group
 
 CHUNK_BYTES: Final = 64 * 1024
+REAP_S: Final = 0.2  #: how often the dead that nobody else waits for are buried: they count as processes
 DRAIN_S: Final = 2.0  #: for output still in the pipes when the program is dead
 DEATH_S: Final = 10.0  #: what was killed must be gone after this
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -91,13 +92,23 @@ def _pump(process: subprocess.Popen[bytes], watch: int, life: Life, on_output: O
         alive = True
         while alive:
             life.tick()
-            for key, _ in selector.select(timeout=min(1.0, life.left_s())):
+            _bury_others(process.pid)
+            for key, _ in selector.select(timeout=min(REAP_S, life.left_s())):
                 if key.data is None:
                     alive = False
                 elif data := os.read(key.fd, CHUNK_BYTES):
                     on_output(key.data, data)
                 else:
                     selector.unregister(key.fd)
+
+
+def _bury_others(pid: int) -> None:
+    """Take note of adopted processes that ended, but not of our own *pid*."""
+    with suppress(ChildProcessError):
+        while dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if dead.si_pid == pid:
+                return
+            os.waitpid(dead.si_pid, 0)
 
 
 def _drain(process: subprocess.Popen[bytes], on_output: OnOutput) -> None:

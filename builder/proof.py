@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.api import hello
+from builder.container import Container, is_container
 from builder.nodes import installed
 from builder.packing import fingerprint
 from builder.protocol import EXIT_LACKING, EXIT_OK, EXIT_OTHER_BUILDER, EXIT_UNREACHED
@@ -69,12 +70,32 @@ def _judged(said: str | None, environ: Mapping[str, str]) -> tuple[int, str]:
         return EXIT_UNREACHED, ""
     if said != fingerprint():
         return EXIT_OTHER_BUILDER, f"the image holds builder {fingerprint()}, the daemon needs {said}"
+    lacking = _lacking(environ)
+    return (EXIT_LACKING, lacking) if lacking else (EXIT_OK, "")
+
+
+def _lacking(environ: Mapping[str, str]) -> str:
+    """What a build would miss here; empty where nothing is missing."""
     work = Path(environ.get("SCALEMESH_WORK", "/work"))
     if not os.access(work, os.W_OK):
-        return EXIT_LACKING, f"{work} cannot be written"
+        return f"{work} cannot be written"
     if not _has_git():
-        return EXIT_LACKING, "git does not run"
-    return EXIT_OK, ""
+        return "git does not run"
+    if not installed(_folders(environ)):
+        return f"no Node runs from SCALEMESH_NODES ({environ.get('SCALEMESH_NODES', '')!r})"
+    if is_container(environ):
+        return _of_commands(Container(work))
+    return ""
+
+
+def _of_commands(held: Container) -> str:
+    """Why user commands cannot run as the user that they should; empty where they can."""
+    words = held.command(["true"], cwd="/")
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"user commands cannot run: {error}"
+    return f"user commands cannot run as their own user: {done.stderr.strip()[-300:]}" if done.returncode else ""
 
 
 def _folders(environ: Mapping[str, str]) -> list[str]:

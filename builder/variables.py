@@ -16,6 +16,7 @@ PASSED_ON: Final = (
     "CURL_CA_BUNDLE",
     "REQUESTS_CA_BUNDLE",
     "PIP_CERT",
+    "npm_config_cafile",
     "LANG",
     "TMPDIR",
     "TZ",

@@ -20,8 +20,8 @@ from scalemesh.errors import ConfigError
 from tests.contracts.origins import OPEN, front
 
 
-def certificate(folder: Path) -> Path:
-    """A certificate for 127.0.0.1 that is its own authority, with its key, as one PEM file."""
+def certificate(folder: Path, address: str = "127.0.0.1") -> Path:
+    """A certificate for *address* that is its own authority, with its key, as one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "origin of a test")])
     now = datetime.now(UTC)
@@ -33,7 +33,7 @@ def certificate(folder: Path) -> Path:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )

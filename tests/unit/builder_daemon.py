@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import ssl
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
+from builder.packing import fingerprint
 from builder.protocol import MAX_BLOCK_BYTES, MAX_BLOCK_LINES, MAX_DIGESTS, MAX_LINE_BYTES, STEPS, STREAMS
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,8 @@ class FakeDaemon:
     uploads: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     cancels: bool = False
+    builder: str = field(default_factory=fingerprint)
+    ca_bundle: str | None = None
 
     lines: list[list[Any]] = field(default_factory=list)
     seqs: list[int] = field(default_factory=list)
@@ -62,6 +66,7 @@ class FakeDaemon:
         app = web.Application(client_max_size=1 << 30, middlewares=[self._faulty])
         app.add_routes(
             [
+                web.get("/build/v1/hello", self._hello),
                 web.post("/build/v1/claim", self._claim),
                 web.post("/build/v1/lines", self._lines),
                 web.post("/build/v1/heartbeat", self._heartbeat),
@@ -76,6 +81,12 @@ class FakeDaemon:
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.socket)).start()
+
+    async def listen(self, address: str, context: ssl.SSLContext) -> int:
+        """Listen for TLS as well; returns the port."""
+        assert self._runner is not None
+        await web.TCPSite(self._runner, address, 0, ssl_context=context).start()
+        return int(self._runner.addresses[-1][1])
 
     async def stop(self) -> None:
         if self._runner:
@@ -103,8 +114,8 @@ class FakeDaemon:
 
     @web.middleware
     async def _faulty(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        assert request.headers["Authorization"] == "Bearer let-me-in"
         name = request.path.split("/")[3]
+        assert name == "hello" or request.headers["Authorization"] == "Bearer let-me-in"
         if self.faults[name]:
             await request.read()
             status = self.faults[name].pop(0)
@@ -115,6 +126,9 @@ class FakeDaemon:
         response: web.StreamResponse = await handler(request)
         self.changed.set()
         return response
+
+    async def _hello(self, _: web.Request) -> web.Response:
+        return web.json_response({"builder": self.builder})
 
     async def _claim(self, request: web.Request) -> web.Response:
         self.nonces.add((await request.json())["nonce"])
@@ -128,6 +142,7 @@ class FakeDaemon:
                 "public_env": self.public_env,
                 "limits": LIMITS | self.limits,
                 "nodes": [],
+                "ca_bundle": self.ca_bundle,
             }
         )
 
