@@ -37,7 +37,7 @@ def build_image(tag: str, base: str | None, say: Say) -> str:
     if base and not label_of(base):
         run(["image", "inspect", base], lambda _: None, f"there is no image {base} here", NotFoundError)
     with _context(base) as (folder, found):
-        words = ["build", "--tag", tag, "--build-arg", f"FINGERPRINT={found}", "."]
+        words = ["build", "--force-rm", "--tag", tag, "--build-arg", f"FINGERPRINT={found}", "."]
         run(words, say, f"the image {tag} could not be made", RefusedError, folder)
     return found
 
