@@ -41,6 +41,7 @@ class Ministack:
         return client(self.url, service)
 
 
+@functools.cache
 def client(url: str, service: str) -> Any:
     keys = {"aws_access_key_id": KEYS["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": KEYS["AWS_SECRET_ACCESS_KEY"]}
     settings = Config(retries={"total_max_attempts": 1})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plugins.executors.ecs.tasks import NEVER_RAN, NEWER, TIME_IS_UP
+from plugins.executors.ecs.tasks import NEVER_RAN, NEWER, STOP, TIME_IS_UP
 from scalemesh.errors import RefusedError, UnreachableError
 from scalemesh.values import EndCause
 from tests.contracts.executor.processes import eventually
@@ -43,6 +43,19 @@ async def test_a_job_that_runs_is_found_and_one_of_an_older_attempt_is_stopped_b
         assert {(words["task"], words["reason"]) for words in aws.ecs.words("StopTask")} == {(arn(3), NEWER)}
         order = [name for name, _ in aws.ecs.asked]
         assert order.index("StopTask") < order.index("RunTask")
+
+
+async def test_a_task_that_was_stopped_is_not_taken_for_the_job_that_is_to_begin() -> None:
+    """An attempt that never began is tried again by its own number, and the client token of the first is spent."""
+    async with cloud() as aws:
+        aws.ecs.say("RunTask", {"tasks": [task(1)], "failures": []}, {"tasks": [task(2)], "failures": []})
+        aws.ecs.say("StopTask", {})
+        first = await aws.executor.start(job())
+        await aws.executor.stop(first)
+        aws.ecs.say("ListTasks", lambda words: {"taskArns": [arn(1)] if "family" in words else []})
+        aws.ecs.say("DescribeTasks", {"tasks": [task(1, "STOPPED", stopCode="UserInitiated", stoppedReason=STOP)]})
+        assert (await aws.executor.start(job())).where.endswith(arn(2))
+        assert len({words["clientToken"] for words in aws.ecs.words("RunTask")}) == 2
 
 
 async def test_a_job_that_aws_does_not_list_yet_is_not_started_twice() -> None:

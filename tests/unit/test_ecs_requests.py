@@ -108,7 +108,7 @@ async def test_the_definition_holds_a_build_as_tight_as_fargate_can() -> None:
         "volumes": [{"name": "work"}, {"name": "tmp"}],
         "cpu": "256",
         "memory": "512",
-        "runtimePlatform": {"cpuArchitecture": "X86_64", "operatingSystemFamily": "LINUX"},
+        "runtimePlatform": {"operatingSystemFamily": "LINUX"},
         "tags": [{"key": "scalemesh.owner", "value": OWNER}],
     }
 

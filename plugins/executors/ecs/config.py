@@ -54,11 +54,10 @@ class EcsConfig:
     propagate_tags: bool = False  #: tasks take over the tags of their definition
     start_timeout_s: int = 600  #: a task that does not run by then is given up
     start_as_root: bool = False  #: lets the builder run commands under a second user of their own
-    ca_path: str = ""  #: PEM file inside the image that builds trust
+    ca_path: str = ""  #: PEM file inside the image, by which the daemon's own certificate is checked
     owner: str = field(default="", metadata=GIVEN)  #: names this installation
     url: str = field(default="", metadata=GIVEN)
     build_network: str = field(default="full", metadata=GIVEN)
-    ca_bundle: str = field(default="", metadata=GIVEN)
 
     def __post_init__(self) -> None:
         if bool(self.image) == bool(self.task_definition):

@@ -58,7 +58,9 @@ def wanted(config: EcsConfig) -> dict[str, Any]:
         **_LEAST,
     }
     if config.on_fargate:
-        words["runtimePlatform"] = {"cpuArchitecture": config.architecture, "operatingSystemFamily": "LINUX"}
+        words["runtimePlatform"] = {"operatingSystemFamily": "LINUX"}
+        if config.architecture != "X86_64":  # which is what Fargate takes by itself
+            words["runtimePlatform"]["cpuArchitecture"] = config.architecture
     if config.execution_role_arn:
         words["executionRoleArn"] = config.execution_role_arn
     if config.task_role_arn:

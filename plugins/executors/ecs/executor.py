@@ -14,7 +14,7 @@ from plugins.executors.ecs.ends import end_of
 from plugins.executors.ecs.findings import look
 from plugins.executors.ecs.printed import last_words
 from plugins.executors.ecs.proof import Prover
-from plugins.executors.ecs.request import run_words, tags
+from plugins.executors.ecs.request import client_token, run_words, tags
 from plugins.executors.ecs.tasks import NEWER, STOP, Label, Task, Tasks, arn_of, ref_of
 from plugins.executors.ecs.watch import Watch
 from plugins.executors.ecs.words import known_by_token, refused_to_run
@@ -72,11 +72,13 @@ class EcsExecutor:
     async def start(self, job: BuildJob) -> JobRef:
         """See the port."""
         async with self._locks.setdefault(job.deployment, asyncio.Lock()):
-            for found in await self._of(job.deployment):
+            tasks = await self._of(job.deployment)
+            forgotten = [task for task in tasks if task.stopped_reason in {STOP, NEWER}]
+            for found in self._refs([task for task in tasks if task not in forgotten], job.deployment):
                 if found.attempt == job.attempt:
                     return found
                 await self._stop(found, NEWER)
-            ref = await self._run(job)
+            ref = await self._run(job, forgotten=len(forgotten))
             self._started[job.deployment] = ref
             return ref
 
@@ -119,13 +121,17 @@ class EcsExecutor:
         )
         return await look(prover, self._check_s)
 
-    async def _of(self, deployment: DeploymentId) -> list[JobRef]:
-        """The jobs of *deployment*, running or ended within the hour."""
+    async def _of(self, deployment: DeploymentId) -> list[Task]:
+        """The tasks of *deployment*, running or ended within the hour."""
         groups = await asyncio.gather(
             self._tasks.running(self._config.owner), self._tasks.stopped(family(self._config))
         )
-        refs = [self._ref(task) for group in groups for task in group]
-        found = [ref for ref in refs if ref is not None and ref.deployment == deployment]
+        found = [(task, self._ref(task)) for group in groups for task in group]
+        return [task for task, ref in found if ref is not None and ref.deployment == deployment]
+
+    def _refs(self, tasks: Sequence[Task], deployment: DeploymentId) -> list[JobRef]:
+        """The jobs of the tasks, and the one that AWS may not list yet."""
+        found = [ref for task in tasks if (ref := self._ref(task)) is not None]
         known = self._started.get(deployment)
         return found if known is None or known in found else [*found, known]
 
@@ -135,7 +141,8 @@ class EcsExecutor:
             return None
         return ref_of(label.deployment, label.attempt, task.arn)
 
-    async def _run(self, job: BuildJob) -> JobRef:
+    async def _run(self, job: BuildJob, *, forgotten: int) -> JobRef:
+        """*forgotten*: how many of its tasks were stopped; by its client token none of them is to be found again."""
         async with self._registering:
             definition = await self._definitions.ready()
         label = Label(
@@ -144,8 +151,9 @@ class EcsExecutor:
             attempt=job.attempt,
             limit_s=int(job.limits.time_s + self._grace_s),
         )
-        answer = await self._run_once(run_words(self._config, job, definition, label))
-        return ref_of(job.deployment, job.attempt, answer)
+        words = run_words(self._config, job, definition, label)
+        words["clientToken"] = client_token(label, forgotten)
+        return ref_of(job.deployment, job.attempt, await self._run_once(words))
 
     async def _run_once(self, words: dict[str, Any]) -> str:
         """The ARN of the task; also of one with the same client token, from a call whose answer was lost."""

@@ -70,10 +70,6 @@ def settings(prover: Prover) -> list[Finding]:
     if config.task_role_arn:
         what = f"code of builds may do at AWS what {config.task_role_arn} may"
         found.append(Finding(ok=True, what=what, fix="leave executor.ecs.task_role_arn empty"))
-    if config.ca_bundle and not config.ca_path:
-        what = "builds.ca_bundle is a file of this machine: tasks on ECS do not see it"
-        fix = "put it into an image of your own, and name it there: executor.ecs.ca_path"
-        found.append(Finding(ok=False, what=what, fix=fix))
     return found
 
 

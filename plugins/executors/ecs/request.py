@@ -32,7 +32,6 @@ def run_words(config: EcsConfig, job: BuildJob, definition: Definition, label: L
         "cluster": config.cluster,
         "taskDefinition": definition.arn,
         "count": 1,
-        "clientToken": client_token(label),
         "startedBy": config.owner,
         "tags": [*tags(config), *_job_tags(label)],
         "overrides": overrides,
@@ -44,9 +43,12 @@ def run_words(config: EcsConfig, job: BuildJob, definition: Definition, label: L
     return words
 
 
-def client_token(label: Label) -> str:
-    """Names the job for ECS: a second RunTask of it starts nothing. At most 64 printable characters."""
-    named = f"{label.owner} {label.deployment} {label.attempt}"
+def client_token(label: Label, forgotten: int = 0) -> str:
+    """Names the job for ECS: a second RunTask of it starts nothing. At most 64 printable characters.
+
+    *forgotten*: how many of its tasks were stopped and are not to be found by it.
+    """
+    named = f"{label.owner} {label.deployment} {label.attempt} {forgotten}"
     return hashlib.sha256(named.encode()).hexdigest()
 
 

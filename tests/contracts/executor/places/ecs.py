@@ -1,5 +1,6 @@
 """Jobs as tasks of ECS, on a server whose tasks are containers of this machine."""
 
+import asyncio
 import dataclasses
 import functools
 import os
@@ -48,11 +49,13 @@ class EcsPlace:
         return dataclasses.replace(made, url=self.config.url)
 
     async def processes(self, ref: JobRef) -> list[int]:
-        arn = ref.where.split()[-1]
+        return await asyncio.to_thread(self._processes, ref.where.split()[-1])
+
+    def _processes(self, arn: str) -> list[int]:
         told = self._server.client("ecs").describe_tasks(cluster=self._server.cluster, tasks=[arn])["tasks"]
         if told and told[0]["lastStatus"] in {"PROVISIONING", "PENDING", "ACTIVATING"}:
             return []  # asked to stop now, the server would answer before the container is gone
-        return [pid for container in _containers(f"com.amazonaws.ecs.task-arn={arn}") for pid in _pids(container)]
+        return _pids(f"ministack-ecs-{arn.rsplit('/', 1)[-1][:8]}-builder")
 
     async def vanish(self, ref: JobRef) -> None:
         self._server.client("ecs").stop_task(cluster=self._server.cluster, task=ref.where.split()[-1], reason="by hand")
