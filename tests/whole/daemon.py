@@ -97,16 +97,7 @@ class RunningDaemon:
     def launch(self, **environ: str) -> None:
         """Start it and do not wait: for one that may never listen."""
         (self.home / "git").mkdir(parents=True, exist_ok=True)
-        self.config.write_text(
-            CONFIG.format(
-                builds=self.builds,
-                executor=self.executor,
-                hosts=self.hosts,
-                edge=self.edge,
-                kinds=json.dumps(list(self.kinds)),
-                tables=self.tables,
-            )
-        )
+        self.config.write_text(CONFIG.format_map({**vars(self), "kinds": json.dumps(list(self.kinds))}))
         self._let_go()
         inside = ("nsenter", f"--net=/run/netns/{self.netns}") if self.netns else ()
         with (self.home / "daemon.log").open("ab") as log:
