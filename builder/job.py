@@ -1,7 +1,7 @@
 """What the daemon asks for, decoded once from the answer to ``claim``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
@@ -81,6 +81,7 @@ class Job:
     env: Mapping[str, str]  #: secret: masked in lines
     public_env: Mapping[str, str]
     limits: Limits
+    operator_env: Mapping[str, str] = field(default_factory=dict)  #: for the fetch too
     ca_bundle: str | None = None  #: PEM: authorities to trust instead of the system's
 
     @property
@@ -98,6 +99,7 @@ def read_job(claim: Mapping[str, Any]) -> Job:
         env=claim["env"],
         public_env=claim["public_env"],
         limits=_known(Limits, claim["limits"]),
+        operator_env=claim.get("operator_env") or {},
         ca_bundle=claim.get("ca_bundle"),
     )
 

@@ -33,6 +33,7 @@ Claim = {"deployment": str, "attempt": int,    the token's own, for whoever look
   "settings": {"root_directory": str, "framework": str | null, "install_command": str | null,
                "build_command": str | null, "output_directory": str | null, "node_version": str | null},
   "env": {name: value},          for user commands; its values are masked in lines (see masking)
+  "operator_env": {name: value}, for the fetch and for user commands; not secret, not masked (proxies, a registry)
   "public_env": {name: value},   for user commands; not secret, not masked (CI, VERCEL_URL, ...)
   "limits": {"time_s": int, "disk_bytes": int, "output_bytes": int, "output_files": int,
              "log_bytes": int},

@@ -71,7 +71,7 @@ class Steps:
 
     def __init__(self, job: Job, place: Place, api: Api, life: Life, log: Log) -> None:
         self._job, self._place, self._api, self._life, self._log = job, place, api, life, log
-        self._machine = variables.machine(place.environ, place.proxy)
+        self._machine = variables.machine(place.environ, job.operator_env, place.proxy)
         self._fetch: Fetch | None = None
         self.warnings: list[str] = []
 

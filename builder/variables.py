@@ -25,12 +25,17 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PROVIDERS: Final = ("github", "gitlab", "bitbucket")
 
 
-def machine(environ: Mapping[str, str], proxy: Mapping[str, str]) -> dict[str, str]:
-    """What every program of a build needs to know of the machine."""
+def machine(
+    environ: Mapping[str, str], operator: Mapping[str, str], proxy: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What every program of a build, Git included, needs to know of the machine and of what its *operator* set.
+
+    *proxy*: variables that lead to the daemon's own. Where a build has it, it has no other way.
+    """
     found = {name: environ[name] for name in PASSED_ON if environ.get(name)}
-    found["PATH"] = environ.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
     found.setdefault("LANG", "C.UTF-8")
-    return {**found, **proxy}
+    path = environ.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
+    return {**found, **operator, "PATH": path, **(proxy or {})}
 
 
 def for_commands(
@@ -38,7 +43,7 @@ def for_commands(
 ) -> tuple[dict[str, str], list[str]]:
     """The environment of user commands, and the names that cannot be passed on.
 
-    A later source wins: machine, defaults, framework, daemon, Git, the project's own. PATH comes from us alone.
+    A later source wins: machine, defaults, framework, Git, operator, daemon, the project's own. PATH comes from us.
     """
     wanted = {
         **base,
@@ -55,6 +60,7 @@ def for_commands(
         "COREPACK_ENABLE_DOWNLOAD_PROMPT": "0",
         **framework,
         **_git(job.source, facts),
+        **{name: base[name] for name in job.operator_env},
         **job.public_env,
         **job.env,
         "PATH": base["PATH"],

@@ -1,6 +1,7 @@
 """One TOML file -> a frozen Config. config/scalemesh.toml documents every setting with its default and unit."""
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
@@ -13,6 +14,7 @@ from scalemesh.errors import ConfigError, InvalidError
 from scalemesh.values import Limits, Network
 
 MIB: Final = 1024 * 1024
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SCHEMES: Final = ("https", "ssh", "http", "git", "file")
 
 
@@ -189,6 +191,9 @@ class Builds:
         _check_url("npm_registry", self.npm_registry)
         if self.listen is not None and ip_address(self.listen_address[0]).is_unspecified and not self.public_url:
             raise ValueError(f"listen = {self.listen!r}: builders need one address of it; name it by public_url")
+        for name, value in self.env.items():
+            if not _VARIABLE.fullmatch(name) or "\0" in value:
+                raise ValueError(f"env.{name[:80]!r}: is no variable that a program could be given")
 
     @property
     def listen_address(self) -> tuple[str, int]:
@@ -387,7 +392,9 @@ def _anchored(config: Config, folder: Path) -> Config:
     git = replace(config.git, file_root=(folder / root).resolve()) if root else config.git
     bundle = config.proxy.ca_bundle
     proxy = replace(config.proxy, ca_bundle=(folder / bundle).resolve()) if bundle else config.proxy
-    return replace(config, data_dir=(folder / config.data_dir).resolve(), git=git, proxy=proxy)
+    trusted = config.builds.ca_bundle
+    builds = replace(config.builds, ca_bundle=str((folder / trusted).resolve())) if trusted else config.builds
+    return replace(config, data_dir=(folder / config.data_dir).resolve(), git=git, proxy=proxy, builds=builds)
 
 
 def _check_url(name: str, value: str | None) -> None:

@@ -14,16 +14,17 @@ from typing import Final
 
 from builder.frameworks import immutable_patterns
 from scalemesh import registry
-from scalemesh.config import MIB, Config, Hosts
+from scalemesh.config import MIB, Builds, Config, Hosts
 from scalemesh.daemon import Daemon, bound_sockets, only_daemon, until_signal
 from scalemesh.db.database import Database, open_database
 from scalemesh.edge.assembly import make_edge
 from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.workers import Workers
-from scalemesh.errors import ConfigError, ScaleMeshError
+from scalemesh.errors import ConfigError, RefusedError, ScaleMeshError
 from scalemesh.ports import Checks, Executor, Finding, LogBus, LogStore, Store
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.asset_windows import AssetWindows
+from scalemesh.services.build_environment import read_bundle
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.caches import Caches
 from scalemesh.services.callers import Callers
@@ -244,7 +245,9 @@ async def check(config: Config, executor: str | None = None) -> list[tuple[str, 
         if executor is not None:
             return await findings({f"executor.{executor}": plugins.executors[executor]})
         found = await findings(plugins.all())
-        return [*(("hosts", finding) for finding in of_proxies(config.hosts)), *found]
+        told = [("hosts", finding) for finding in of_proxies(config.hosts)]
+        told += [("builds", finding) for finding in of_authorities(config.builds)]
+        return [*told, *found]
 
 
 def of_proxies(hosts: Hosts) -> list[Finding]:
@@ -255,6 +258,19 @@ def of_proxies(hosts: Hosts) -> list[Finding]:
         return []
     what = "public_url names a proxy, and none is trusted: all its visitors share one count of tries to sign in"
     return [Finding(ok=True, what=what, fix="set trusted_proxies to the address that it comes from")]
+
+
+def of_authorities(builds: Builds) -> list[Finding]:
+    """Whether builds can be told whom to trust, where it is not the system's."""
+    if not builds.ca_bundle:
+        return []
+    try:
+        read_bundle(builds.ca_bundle)
+    except RefusedError as error:
+        return [
+            Finding(ok=False, what=": ".join(filter(None, (error.what, error.why))), fix="correct builds.ca_bundle")
+        ]
+    return [Finding(ok=True, what=f"builds trust the authorities in {builds.ca_bundle}")]
 
 
 async def prove(plugins: Plugins) -> None:

@@ -1,5 +1,6 @@
 """What the builder may ask of the daemon, fenced by its attempt. It is believed in nothing but bytes."""
 
+import asyncio
 import json
 import logging
 import re
@@ -19,6 +20,7 @@ from scalemesh.db.database import Database
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, GoneError, NotFoundError, RefusedError
 from scalemesh.faults import fault
+from scalemesh.services.build_environment import operator_env, read_bundle
 from scalemesh.services.caches import Caches
 from scalemesh.services.listings import OutputFile
 from scalemesh.services.log_pipeline import LogPipeline
@@ -114,7 +116,8 @@ class BuildCalls:
         Raises:
             ConflictError: another builder has it.
             GoneError: it is over.
-            RefusedError: it is another builder than this daemon's; the deployment fails with it.
+            RefusedError: it is another builder than this daemon's, or ``builds.ca_bundle`` cannot be read; the
+                deployment fails with it.
         """
         if not 0 < len(nonce) <= MAX_NONCE:
             raise RefusedError("the nonce is empty or too long")
@@ -124,7 +127,12 @@ class BuildCalls:
             )
         fault("claim.after_commit")
         if builder is not None and builder != self._builder:
-            await self._refuse_stranger(attempt, builder)
+            await self._refuse(
+                attempt,
+                f"The image holds builder {_plain(builder[:40])}, this daemon needs {self._builder}",
+                fix="make the image anew (scalemesh builder image build) and bring it to where builds run",
+            )
+        bundle = await self._bundle(attempt)
         log.info("build claimed", extra={"deployment": deployment.id, "attempt": deployment.attempt})
         variables = await self._projects.environment(deployment.project, deployment.environment)
         self._remember(deployment.id, variables.values())
@@ -137,8 +145,10 @@ class BuildCalls:
             "source": await self._source_of(deployment),
             "settings": _for_builder(deployment.settings),
             "env": variables,
-            "public_env": {**self._builds.env, **self._public_env(deployment)},
+            "operator_env": operator_env(self._builds),
+            "public_env": self._public_env(deployment),
             "limits": limits,
+            "ca_bundle": bundle,
         }
 
     async def lines(self, attempt: Attempt, seq: int, lines: Sequence[Sequence[object]]) -> int:
@@ -248,10 +258,16 @@ class BuildCalls:
         _refuse_other(found, attempt)
         return found
 
-    async def _refuse_stranger(self, attempt: Attempt, builder: str) -> NoReturn:
-        what = f"The image holds builder {builder[:40]}, this daemon needs {self._builder}"
-        fix = "make the image anew (scalemesh builder image build) and bring it to where builds run"
-        reported = json.dumps({"reason": Reason.REJECTED, "message": f"{_plain(what)}; {fix}"})
+    async def _bundle(self, attempt: Attempt) -> str | None:
+        """Read anew each time: certificates change more often than daemons restart."""
+        try:
+            return await asyncio.to_thread(read_bundle, self._builds.ca_bundle)
+        except RefusedError as error:
+            await self._refuse(attempt, ": ".join(filter(None, (error.what, error.why))), fix=error.fix)
+
+    async def _refuse(self, attempt: Attempt, what: str, *, fix: str) -> NoReturn:
+        """Let the deployment fail with it."""
+        reported = json.dumps({"reason": Reason.REJECTED, "message": f"{what}; {fix}"})
         async with self._db.transaction() as tx:
             await deployments.report(tx, attempt.deployment, attempt.attempt, reported)
         raise RefusedError(what, fix=fix)

@@ -10,6 +10,7 @@ from scalemesh.services.builds import Attempt, Failure, Success
 from scalemesh.values import DeploymentId, EndCause, Reason, State
 from tests.contracts.executors import AnswersLate, EndsWhenTold, Refuses
 from tests.contracts.life import PAGE, Life, begin
+from tests.rigs.tls import certificate
 
 
 async def test_a_deployment_is_built_published_and_live(life: Life) -> None:
@@ -129,6 +130,47 @@ async def test_before_the_claim_a_token_is_good_for_nothing_else(life: Life) -> 
         await life.services.builds.heartbeat(Attempt(deployment, 1, ""), None)
     with pytest.raises(ConflictError):
         await life.services.builds.lines(Attempt(deployment, 1, "nonce"), 1, [[0, "out", "build", "early"]])
+
+
+async def test_the_claims_nonce_is_good_after_a_restart_too_and_no_other(tmp_path: Path) -> None:
+    executor = EndsWhenTold()
+    async with begin(tmp_path, executor) as life:
+        deployment = await life.submit()
+        await executor.job(deployment)
+        mine = Attempt(deployment, 1, "nonce")
+        await life.services.builds.claim(mine, "nonce")
+    async with begin(tmp_path, executor) as life:
+        with pytest.raises(ConflictError):
+            await life.services.builds.claim(mine, "another")
+        with pytest.raises(ConflictError):
+            await life.services.builds.heartbeat(Attempt(deployment, 1, "another"), None)
+        await life.services.builds.claim(mine, "nonce")
+        await life.services.builds.heartbeat(mine, None)
+
+
+async def test_a_claim_tells_what_the_operator_wants_every_build_to_know(tmp_path: Path) -> None:
+    pem = certificate(tmp_path, "git.company.test")
+    builds = Builds(total_memory_mib=8192, ca_bundle=str(pem), env={"HTTPS_PROXY": "http://proxy.test:3128"})
+    async with begin(tmp_path, EndsWhenTold(), builds) as life:
+        deployment = await life.submit()
+        await life.executor.job(deployment)
+        claim = await life.services.builds.claim(Attempt(deployment, 1, "nonce"), "nonce")
+        assert claim["ca_bundle"] == pem.read_text()
+        assert isinstance(claim["operator_env"], dict)
+        assert claim["operator_env"]["https_proxy"] == "http://proxy.test:3128"
+
+
+async def test_authorities_that_cannot_be_read_fail_the_deployment_with_words(tmp_path: Path) -> None:
+    builds = Builds(total_memory_mib=8192, ca_bundle=str(tmp_path / "none.pem"))
+    async with begin(tmp_path, EndsWhenTold(), builds) as life:
+        deployment = await life.submit()
+        await life.executor.job(deployment)
+        with pytest.raises(RefusedError):
+            await life.services.builds.claim(Attempt(deployment, 1, "nonce"), "nonce")
+        await life.executor.end(deployment, 1, EndCause.FAILED)
+        found = await life.until(deployment, State.FAILED)
+        assert found.reason is Reason.REJECTED
+        assert "builds.ca_bundle" in found.message
 
 
 async def test_another_builder_than_the_daemons_own_fails_the_deployment_with_the_fix(life: Life) -> None:

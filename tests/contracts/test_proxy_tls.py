@@ -4,45 +4,15 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.errors import ConfigError
 from tests.contracts.origins import OPEN, front
-
-
-def certificate(folder: Path, address: str = "127.0.0.1") -> Path:
-    """A certificate for *address* that is its own authority, with its key, as one PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "origin of a test")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "origin.pem"
-    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, pkcs8, plain) + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+from tests.rigs.tls import certificate
 
 
 @asynccontextmanager
@@ -62,7 +32,7 @@ async def secure_origin(pem: Path) -> AsyncIterator[int]:
 
 
 async def test_an_origin_is_trusted_when_the_operator_names_its_authority(tmp_path: Path) -> None:
-    pem = certificate(tmp_path)
+    pem = certificate(tmp_path, "127.0.0.1")
     async with secure_origin(pem) as port:
         async with front(f"https://127.0.0.1:{port}/", replace(OPEN, ca_bundle=pem)) as site:
             assert (await site.get()).body == b"secret"
@@ -72,7 +42,7 @@ async def test_an_origin_is_trusted_when_the_operator_names_its_authority(tmp_pa
 
 
 async def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path) -> None:
-    pem = certificate(tmp_path)
+    pem = certificate(tmp_path, "127.0.0.1")
     async with (
         secure_origin(pem) as port,
         front(f"https://localhost:{port}/", replace(OPEN, ca_bundle=pem)) as site,

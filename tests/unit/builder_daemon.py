@@ -46,6 +46,7 @@ class FakeDaemon:
     limits: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     public_env: dict[str, str] = field(default_factory=dict)
+    operator_env: dict[str, str] = field(default_factory=dict)
     uploads: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     cancels: bool = False
@@ -140,6 +141,7 @@ class FakeDaemon:
                 "settings": SETTINGS | self.settings,
                 "env": self.env,
                 "public_env": self.public_env,
+                "operator_env": self.operator_env,
                 "limits": LIMITS | self.limits,
                 "nodes": [],
                 "ca_bundle": self.ca_bundle,

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ def bare(tree: Path, to: Path) -> Path:
 
 
 @contextmanager
-def git_server(root: Path, login: str = "") -> Iterator[str]:
+def git_server(root: Path, login: str = "", tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve the bare repositories in *root* over http; yields the address. *login*: ``user:password``."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -77,6 +78,8 @@ def git_server(root: Path, login: str = "") -> Iterator[str]:
         do_GET = do_POST = answer  # noqa: N815
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

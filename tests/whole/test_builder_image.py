@@ -17,9 +17,9 @@ import pytest
 import pytest_asyncio
 
 from builder.packing import fingerprint
-from tests.contracts.test_proxy_tls import certificate
 from tests.rigs.docker import need_docker
 from tests.rigs.everywhere import bridge_address, builder_image
+from tests.rigs.tls import certificate
 from tests.unit.builder_daemon import FakeDaemon, files_source
 
 pytestmark = [pytest.mark.timeout(120)]
