@@ -168,6 +168,7 @@ class Builds:
     ca_bundle: str = ""
     npm_registry: str | None = None
     network: Network = Network.FULL
+    allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     per_executor: dict[str, ExecutorLimits] = field(default_factory=dict)
@@ -189,6 +190,8 @@ class Builds:
         _within("cpu_weight", self.cpu_weight, 1, 10_000)
         _check_url("public_url", self.public_url)
         _check_url("npm_registry", self.npm_registry)
+        for host in self.allow_hosts:
+            _check_host("allow_hosts", host)
         if self.listen is not None and ip_address(self.listen_address[0]).is_unspecified and not self.public_url:
             raise ValueError(f"listen = {self.listen!r}: builders need one address of it; name it by public_url")
         for name, value in self.env.items():
@@ -415,6 +418,12 @@ def _check_network(name: str, value: str) -> None:
         ip_network(value)
     except ValueError as error:
         raise ValueError(f"{name}: {value!r} must be a network like 10.1.0.0/16 or fd00::/8 ({error})") from None
+
+
+def _check_host(name: str, host: str) -> None:
+    plain = host.removeprefix("*.")
+    if not plain or plain != plain.lower() or any(sign in plain for sign in "*/:@ ") or plain.startswith("."):
+        raise ValueError(f"{name}: {host!r} must be a host like cdn.example.com, or *.example.com for all below it")
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

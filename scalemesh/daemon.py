@@ -24,6 +24,7 @@ from scalemesh.edge.visit import caller_of
 from scalemesh.edge.workers import START_S, Adopt, Workers
 from scalemesh.errors import ConfigError
 from scalemesh.services.hosts import normal_host
+from scalemesh.web.outlet import Gate, open_outlet
 
 log = logging.getLogger(__name__)
 STOP_S: Final = 5.0  #: how long open requests may still take once we stop
@@ -46,6 +47,7 @@ class Daemon:
         control: web.Application,
         admin: web.Application,
         builds: web.Application,
+        outgoing: Gate,
         edge: Edge,
         workers: Workers | None,
         background: Sequence[Callable[[], Coroutine[None, None, None]]],
@@ -59,6 +61,7 @@ class Daemon:
         control.middlewares.insert(0, by_host(edge))
         admin.middlewares.insert(0, same_user)
         self._control, self._admin, self._builds, self._edge = control, admin, builds, edge
+        self._outgoing = outgoing
         self.port: int = listeners[0].getsockname()[1]
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -82,6 +85,8 @@ class Daemon:
             if self._config.builds.listen is not None:
                 builds.append(_builders_socket(*self._config.builds.listen_address))
             await opened.enter_async_context(_listening(self._builds, builds, self._config))
+            allowed = self._config.builds.allow_networks
+            await opened.enter_async_context(open_outlet(builds_socket.parent, self._outgoing, allowed))
             admin = [_unix_socket(self._config.admin_socket, 0o600)]
             await opened.enter_async_context(_listening(self._admin, admin, self._config))
             await opened.enter_async_context(self._listening_to_all())

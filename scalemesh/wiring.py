@@ -37,6 +37,7 @@ from scalemesh.services.ledger import Ledger
 from scalemesh.services.links import Links
 from scalemesh.services.listings import Listings
 from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.outgoing import Outgoing
 from scalemesh.services.projects import Projects
 from scalemesh.services.publisher import Publisher, Stored
 from scalemesh.services.receiving import Receiving
@@ -121,6 +122,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             control=make_control_app(services, explainer, plugins.all(), metrics, trusted=False),
             admin=make_control_app(services, explainer, plugins.all(), metrics, trusted=True),
             builds=make_builds_app(services.builds),
+            outgoing=Outgoing(services.builds, services.logs, config.builds),
             workers=workers,
             edge=edge,
             background=[

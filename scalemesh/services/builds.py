@@ -108,6 +108,15 @@ class BuildCalls:
         """
         return Attempt(*self._tokens.read(token), nonce)
 
+    async def deployment(self, attempt: Attempt) -> Deployment:
+        """The deployment that *attempt* builds.
+
+        Raises:
+            ConflictError: another builder has it.
+            GoneError: the attempt is over.
+        """
+        return await self._current(attempt)
+
     async def claim(self, attempt: Attempt, nonce: str, builder: str | None = None) -> dict[str, object]:
         """Give the attempt to the builder with *nonce* and say what is to be done (``Claim`` in builder.protocol).
 

@@ -117,6 +117,18 @@ def test_names_work_without_the_sandbox(attack: Attack) -> None:
     assert attack(asking(names), sandbox="off") == list(names)
 
 
+@WHO
+def test_with_packages_alone_a_build_reaches_only_their_hosts_and_only_by_the_proxy(attack: Attack, who: str) -> None:
+    """Hosts on the list that lead to forbidden addresses are not reached either."""
+    asked = (*FORBIDDEN, *OWN, "good", "metadata", "inside", ALLOWED)
+    assert attack(asking(asked), "packages", who=who) == ["good", ALLOWED]
+
+
+@WHO
+def test_with_no_network_a_build_reaches_nothing(attack: Attack, who: str) -> None:
+    assert attack(asking((*FORBIDDEN, *OWN, "good", ALLOWED)), "none", who=who) == []
+
+
 SECRET = "token-of-the-attempt"
 THEFTS = """
 secret = b"token-of-" + b"the-attempt"  # in two halves, so that this program does not find itself

@@ -25,6 +25,7 @@ class LocalConfig:
     allow_networks: tuple[str, ...] = field(default=(), metadata=GIVEN)
     #: the folder of Git repositories that file:// URLs may name; empty: none
     file_root: str = field(default="", metadata=GIVEN)
+    build_network: str = field(default="full", metadata=GIVEN)
     #: certificates that builds trust; empty: the system's bundle
     ca_bundle: str = field(default="", metadata=GIVEN)
 

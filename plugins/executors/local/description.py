@@ -14,11 +14,10 @@ from plugins.executors.local.jobs import WORK_FOLDERS, JobFolder
 from plugins.executors.local.limits import GRACE_S
 from plugins.executors.local.machine import Machine, python_binds
 from plugins.executors.local.sandbox import Bind, system_binds, system_links, write_etc
-from scalemesh.values import BuildJob
+from scalemesh.values import BuildJob, Network
 
 CODE: Final = "/opt/scalemesh"
 SOCKETS: Final = "/run/scalemesh"
-PROXY: Final = "/run/scalemesh-proxy"
 _CA_NAMES: Final = (
     *("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE", "PIP_CERT"),
     *("REQUESTS_CA_BUNDLE", "npm_config_cafile"),
@@ -33,7 +32,6 @@ class Describer:
     machine: Machine
     code: Path  #: a folder that Python can run: the builder
     etc: Path  #: a folder of ours for the few files of the sandbox's /etc
-    proxy: Path  #: the folder that holds the proxy's socket
     grace_s: float = GRACE_S
 
     def describe(
@@ -54,7 +52,7 @@ class Describer:
             "sandbox": self.config.sandbox,
             "work": str(folder.work),
             "uid": self.config.build_uid if self.machine.is_root and not is_off else None,
-            "network": self.machine.network,
+            "network": self._network(job),
             "helper": self.machine.helper,
             "forbid": shut,
             "allow": opened,
@@ -66,16 +64,19 @@ class Describer:
             "cgroup": {"version": group.version, "directories": group.directories} if group else None,
         }
 
+    def _network(self, job: BuildJob) -> str:
+        """The helper that gives the job a network of its own, or "proxy": it has none, and maybe the daemon's proxy."""
+        return self.machine.network if job.network is Network.FULL else "proxy"
+
     def _binds(self, job: BuildJob, folder: JobFolder) -> list[Bind]:
-        binds = system_binds() + write_etc(self.etc, network.NAMESERVER if self.machine.network != "proxy" else "")
+        has_own = self._network(job) != "proxy"
+        binds = system_binds() + write_etc(self.etc, network.NAMESERVER if has_own else "")
         binds += python_binds(self.machine) + [bind for node in self.machine.nodes for bind in node.binds]
         for program in (_whole(self.machine.bwrap), self.machine.ca_bundle):
             if program and not program.startswith(("/usr/", "/etc/ssl/certs/")):
                 binds.append(Bind(program, program))
         binds.append(Bind(str(self.code), CODE))
         binds.append(Bind(str(Path(job.socket).parent), SOCKETS))
-        if self.machine.network == "proxy":
-            binds.append(Bind(str(self.proxy), PROXY))
         if self.config.file_root:
             binds.append(Bind(self.config.file_root, self.config.file_root))
         return [*_once(binds), Bind(str(folder.work), "/work", writable=True)]
@@ -84,7 +85,7 @@ class Describer:
         is_off = self.config.sandbox == "off"
         work = str(folder.work) if is_off else "/work"
         socket = job.socket if is_off else f"{SOCKETS}/{Path(job.socket).name}"
-        hidden = (CODE, SOCKETS, PROXY, self.config.file_root, "/work")
+        hidden = (CODE, SOCKETS, self.config.file_root, "/work")
         found = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": f"{work}/home",
@@ -99,8 +100,8 @@ class Describer:
         }
         if is_off:
             found["PATH"] = os.environ.get("PATH", found["PATH"])
-        if self.machine.network == "proxy" and not is_off:
-            found["SCALEMESH_PROXY"] = f"unix:{PROXY}/proxy.sock"
+        if self._network(job) == "proxy" and job.network is not Network.NONE and not is_off:
+            found["SCALEMESH_PROXY"] = f"unix:{SOCKETS}/proxy.sock"
         if self.machine.cgroups is None and not is_off:
             found["SCALEMESH_NPROC"] = str(job.limits.pids)
         if self.machine.ca_bundle:

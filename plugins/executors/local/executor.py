@@ -20,12 +20,11 @@ from plugins.executors.local.launch import end_supervisor, run_supervisor
 from plugins.executors.local.limits import GRACE_S
 from plugins.executors.local.machine import Machine, look_around
 from plugins.executors.local.processes import ended, kill_by_argument, kill_quietly
-from plugins.executors.local.proxy import open_proxy
 from plugins.executors.local.staging import forget_others, stage_builder
 from plugins.executors.local.turns import in_turn
 from scalemesh.errors import RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.ports import Executor, Finding
-from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, JobRef
+from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, JobRef, Network
 
 _PROBE_S: Final = 9.0
 _SETTLE_S: Final = 5.0
@@ -57,8 +56,8 @@ class LocalExecutor:
     ) -> AsyncIterator[Self]:
         """Look around, yield, clean up; running jobs go on.
 
-        Several processes may have the same ``work_dir`` open. One of them serves it: it alone sweeps, holds the
-        proxy of builds and starts jobs. The others (``scalemesh check``) leave all that as it is.
+        Several processes may have the same ``work_dir`` open. One of them serves it: it alone sweeps and
+        starts jobs. The others (``scalemesh check``) leave all that as it is.
 
         *entry*: a folder for Python to run instead of the builder. *grace_s*: how long a builder may go on
         after its time limit, which it keeps itself.
@@ -70,7 +69,6 @@ class LocalExecutor:
             machine=machine,
             code=code,
             etc=state / "etc",
-            proxy=state / "proxy",
             grace_s=grace_s,
         )
         executor = cls(config, machine, describer, jobs)
@@ -82,12 +80,11 @@ class LocalExecutor:
     @asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
         await self._sweep()
-        async with AsyncExitStack() as opened:
-            if self._machine.network == "proxy" and self._config.sandbox != "off":
-                await opened.enter_async_context(open_proxy(self._describer.proxy, self._config.allow_networks))
-            self._serves.set()
-            opened.callback(self._serves.clear)
+        self._serves.set()
+        try:
             yield
+        finally:
+            self._serves.clear()
 
     async def start(self, job: BuildJob) -> JobRef:
         """See the port."""
@@ -264,7 +261,7 @@ class LocalExecutor:
 
     async def _probe(self) -> tuple[dict[str, Any] | None, str]:
         """What the tiny job saw, or why it saw nothing."""
-        job = findings.probe_job(self._describer.etc)
+        job = findings.probe_job(self._describer.etc, Network(self._config.build_network))
         folder = self._folder(job.deployment)
         try:
             ref = await self._launch(job, folder, ("-c", findings.PROBE))
@@ -321,7 +318,6 @@ def _get_ready(config: LocalConfig, entry: Path | None) -> tuple[Path, Machine, 
     jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = jobs / ".state"
     state.mkdir(mode=0o755, exist_ok=True)
-    (state / "proxy").mkdir(mode=0o711, exist_ok=True)  # jobs are bound to it, whoever holds the socket in it
     code = entry or stage_builder(Path(builder.__file__).resolve().parent, state / "builder")
     return jobs, look_around(config, state), code
 

@@ -9,7 +9,7 @@ from plugins.executors.local.config import LocalConfig
 from plugins.executors.local.description import CODE
 from plugins.executors.local.machine import Machine
 from scalemesh.ports import Finding
-from scalemesh.values import BuildJob, DeploymentId, Limits, Secret
+from scalemesh.values import BuildJob, DeploymentId, Limits, Network, Secret
 
 PROBE: Final = f"import sys; sys.path.insert(0, '{CODE}'); from builder.probe import main; main()"
 PROBE_PREFIX: Final = ".probe-"  #: of the tiny jobs' names, so that none can be a deployment's
@@ -25,7 +25,7 @@ _LIMITS: Final = Limits(
 )
 
 
-def probe_job(folder: Path) -> BuildJob:
+def probe_job(folder: Path, network: Network) -> BuildJob:
     """The tiny job. *folder*: stands in for the daemon's folder of sockets."""
     return BuildJob(
         deployment=DeploymentId(f"{PROBE_PREFIX}{secrets.token_hex(4)}"),
@@ -34,6 +34,7 @@ def probe_job(folder: Path) -> BuildJob:
         url=None,
         token=Secret("no-token"),
         limits=_LIMITS,
+        network=network,
     )
 
 
@@ -77,6 +78,9 @@ def _network(config: LocalConfig, machine: Machine, seen: dict[str, Any]) -> Fin
     if any(has_way and not reach.permits(address) for address, has_way in tried.items()):
         what = "forbidden addresses can be reached from the sandbox"
         return Finding(ok=False, what=what, fix='report this; until then use network = "proxy"')
+    if config.build_network != Network.FULL:
+        what = f'network of builds: none of their own (builds.network = "{config.build_network}")'
+        return Finding(ok=not seen["way_out"], what=what)
     if machine.network != "proxy":
         return Finding(ok=True, what=f"network of builds: {machine.network}, private addresses shut")
     what = "network of builds: none but packages and Git, through the daemon"

@@ -1,26 +1,28 @@
-"""The way out for builds that have no network: CONNECT to packages and Git, never to what is forbidden.
+"""The way out for builds that have no network: a proxy, to whom builds.network lets them, never to what is forbidden.
 
-The name is resolved here, each of its addresses is judged, and the connection goes to the very address that was
-judged, so a name that changes its mind between two look-ups gains nothing.
+A connection begins with the line that builder.forwarder sends, which says whose build it is. The name that is asked for
+is resolved here, each of its addresses is judged, and the connection goes to the very address that was judged, so a
+name that changes its mind between two look-ups gains nothing.
 """
 
 import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from builder.addresses import Reach
+from builder.netlink import Netlink
 from builder.protocol import PROXY_WORD
-from plugins.executors.local.network import local_addresses
+from scalemesh.errors import ScaleMeshError
+from scalemesh.services.outgoing import Way
 
 log = logging.getLogger(__name__)
 
-PORTS: Final = frozenset({22, 80, 443, 9418})
 _MOST_CONNECTIONS: Final = 512
 _MOST_HEAD: Final = 16 * 1024
 _HEAD_S: Final = 10.0
@@ -37,12 +39,22 @@ class ProxyRefusal(Exception):  # noqa: N818 - an answer, not a failure
         self.status = status
 
 
+class Gate(Protocol):
+    """Who may pass, and to whom: scalemesh.services.outgoing."""
+
+    async def admit(self, token: str, nonce: str) -> Way:
+        """Raises ScaleMeshError where it is no build's."""
+
+    async def tell(self, way: Way, host: str, why: str) -> None:
+        """Say in the build's log that *host* was refused."""
+
+
 class Proxy:
     """Answers one connection after the other; keeps count."""
 
-    def __init__(self, allowed: tuple[str, ...], ports: Collection[int] = PORTS) -> None:
+    def __init__(self, gate: Gate, allowed: tuple[str, ...]) -> None:
+        self._gate = gate
         self._allowed = allowed
-        self._ports = ports
         self._open = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,8 +76,12 @@ class Proxy:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(_HEAD_S):
+            way = await self._admitted(await reader.readuntil(b"\r\n"))
             head = await reader.readuntil(b"\r\n\r\n")
-        host, port, first = _wanted(_without_greeting(head))
+        host, port, first = _wanted(head)
+        if why := way.refusal(host, port):
+            await self._gate.tell(way, host, why)
+            raise ProxyRefusal("403 Forbidden", why)
         far_reader, far_writer = await self._connect(host, port)
         try:
             if first:
@@ -78,16 +94,24 @@ class Proxy:
             with suppress(OSError):
                 await far_writer.wait_closed()
 
+    async def _admitted(self, greeting: bytes) -> Way:
+        words = greeting.decode("ascii", "replace").split()
+        if len(words) != 3 or words[0] != PROXY_WORD:
+            raise ProxyRefusal("407 Proxy Authentication Required", "this proxy is for builds, by their forwarder")
+        try:
+            return await self._gate.admit(words[1], words[2])
+        except ScaleMeshError as error:
+            raise ProxyRefusal("407 Proxy Authentication Required", error.what) from error
+
     async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if port not in self._ports:
-            raise ProxyRefusal("403 Forbidden", f"builds may not connect to port {port}")
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CONNECT_S):
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError, TimeoutError) as error:
             raise ProxyRefusal("502 Bad Gateway", f"{host}: no such host") from error
-        reach = Reach(self._allowed, tuple(local_addresses()))
+        with Netlink() as netlink:
+            reach = Reach(self._allowed, tuple(netlink.addresses()))
         permitted = [item for item in found if reach.permits(str(item[4][0]))]
         if not permitted:
             raise ProxyRefusal("403 Forbidden", f"{host} is an address that builds may not reach")
@@ -99,9 +123,12 @@ class Proxy:
 
 
 @asynccontextmanager
-async def open_proxy(folder: Path, allowed: tuple[str, ...], ports: Collection[int] = PORTS) -> AsyncIterator[None]:
-    """Serve on ``proxy.sock`` in *folder* until left. Builds keep the folder, so they see a successor's socket."""
-    proxy = Proxy(allowed, ports)
+async def open_outlet(folder: Path, gate: Gate, allowed: tuple[str, ...]) -> AsyncIterator[None]:
+    """Serve on ``proxy.sock`` in *folder* until left. Builds keep the folder, so they see a successor's socket.
+
+    *allowed*: networks that may be reached though they are private.
+    """
+    proxy = Proxy(gate, allowed)
     clients: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,11 +168,6 @@ def _listen(folder: Path) -> socket.socket:
     finally:
         os.close(directory)
     return listening
-
-
-def _without_greeting(head: bytes) -> bytes:
-    """Whose build it is does not matter here: this proxy's socket is shown to builds alone."""
-    return head.partition(b"\r\n")[2] if head.startswith(PROXY_WORD.encode() + b" ") else head
 
 
 def _wanted(head: bytes) -> tuple[str, int, bytes]:

@@ -1,7 +1,7 @@
-"""The proxy for builds without a network: what it carries, what it refuses, what it outlives."""
+"""The daemon's proxy for builds without a network: whom it carries, to what, what it refuses and outlives."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,7 +9,35 @@ import pytest
 
 from builder.forwarder import open_forwarder
 from builder.protocol import proxy_greeting
-from plugins.executors.local.proxy import open_proxy
+from scalemesh.errors import ConflictError
+from scalemesh.services.outgoing import Way
+from scalemesh.values import DeploymentId, Network
+from scalemesh.web.outlet import open_outlet
+
+GREETING = proxy_greeting("token", "nonce")
+
+
+class OneBuild:
+    """Lets one build in, by its token and nonce."""
+
+    def __init__(self, *hosts: str, ports: Collection[int] = (443,), network: Network = Network.FULL) -> None:
+        self._way = Way(DeploymentId("dpl_one"), network, frozenset(hosts), frozenset(ports))
+        self.told: list[tuple[str, str]] = []
+
+    async def admit(self, token: str, nonce: str) -> Way:
+        if (token, nonce) != ("token", "nonce"):
+            raise ConflictError("another builder has attempt 1 of dpl_one")
+        return self._way
+
+    async def tell(self, way: Way, host: str, why: str) -> None:
+        assert way is self._way
+        self.told.append((host, why))
+
+
+@asynccontextmanager
+async def open_proxy(folder: Path, allowed: tuple[str, ...], ports: Collection[int] = (443,)) -> AsyncIterator[None]:
+    async with open_outlet(folder, OneBuild(ports=ports), allowed):
+        yield
 
 
 @asynccontextmanager
@@ -26,9 +54,10 @@ async def echo_server() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def ask(folder: Path, *parts: str) -> str:
+async def ask(folder: Path, *parts: str, greeting: bytes = GREETING) -> str:
     """Send *parts*, waiting for an answer after each; all that came back."""
     reader, writer = await asyncio.open_unix_connection(str(folder / "proxy.sock"))
+    writer.write(greeting)
     said = b""
     async with asyncio.timeout(5):
         for part in parts:
@@ -89,10 +118,9 @@ async def test_a_successor_takes_the_sockets_place(tmp_path: Path) -> None:
         assert "200 Connected" in await ask(tmp_path, f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n")
 
 
-@pytest.mark.parametrize("greeting", [b"", proxy_greeting("token", "nonce")])
-async def test_the_forwarder_leads_to_the_proxy(tmp_path: Path, greeting: bytes) -> None:
+async def test_the_forwarder_leads_to_the_proxy(tmp_path: Path) -> None:
     async with echo_server() as port, open_proxy(tmp_path, ("127.0.0.1/32",), {port}):
-        with open_forwarder(f"unix:{tmp_path}/proxy.sock", greeting) as local:
+        with open_forwarder(f"unix:{tmp_path}/proxy.sock", GREETING) as local:
             reader, writer = await asyncio.open_connection("127.0.0.1", local)
             writer.write(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\nhello".encode())
             writer.write_eof()
@@ -119,3 +147,44 @@ async def test_a_proxy_hears_first_whose_build_it_is_for(tmp_path: Path) -> None
                     assert await heard.get() == b"SCALEMESH token nonce\r\n" + words
                 writer.close()
                 await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"", proxy_greeting("token", "other"), proxy_greeting("x", "nonce"), b"GET / HTTP/1.1\r\n"]
+)
+async def test_whoever_is_no_build_is_turned_away(tmp_path: Path, greeting: bytes) -> None:
+    async with echo_server() as port, open_proxy(tmp_path, ("127.0.0.1/32",), {port}):
+        said = await ask(tmp_path, f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n", greeting=greeting)
+    assert said.startswith("HTTP/1.1 407 ")
+
+
+async def test_with_packages_only_their_hosts_are_reached_and_the_others_are_told(tmp_path: Path) -> None:
+    async with echo_server() as port:
+        build = OneBuild("localhost", "*.example.com", ports={port}, network=Network.PACKAGES)
+        async with open_outlet(tmp_path, build, ("127.0.0.1/32",)):
+            assert "200 Connected" in await ask(tmp_path, f"CONNECT LOCALHOST:{port} HTTP/1.1\r\n\r\n")
+            for host in ("127.0.0.1", "example.com", "evil-example.com", "a.example.com.evil.test"):
+                said = await ask(tmp_path, f"CONNECT {host}:{port} HTTP/1.1\r\n\r\n")
+                assert said.startswith("HTTP/1.1 403 "), host
+            assert [host for host, _ in build.told] == [
+                "127.0.0.1",
+                "example.com",
+                "evil-example.com",
+                "a.example.com.evil.test",
+            ]
+
+
+async def test_with_no_network_nothing_is_reached(tmp_path: Path) -> None:
+    async with echo_server() as port:
+        build = OneBuild("localhost", ports={port}, network=Network.NONE)
+        async with open_outlet(tmp_path, build, ("127.0.0.1/32",)):
+            assert (await ask(tmp_path, f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n")).startswith("HTTP/1.1 403 ")
+
+
+def test_a_star_stands_for_all_hosts_below_and_not_for_the_name_itself() -> None:
+    way = Way(DeploymentId("dpl_one"), Network.PACKAGES, frozenset({"*.example.com"}), frozenset({443}))
+    assert [way.refusal(host, 443) == "" for host in ("a.example.com", "a.b.example.com", "example.com", "com")] == [
+        *(True, True),
+        *(False, False),
+    ]
+    assert "port 25" in way.refusal("a.example.com", 25)
