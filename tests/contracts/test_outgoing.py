@@ -8,6 +8,7 @@ from scalemesh.config import Builds
 from scalemesh.errors import ConflictError, GoneError, RefusedError, UnauthorizedError
 from scalemesh.services.builds import Attempt
 from scalemesh.services.outgoing import Outgoing
+from scalemesh.services.package_hosts import PACKAGE_HOSTS
 from scalemesh.values import DeploymentId, Network
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.life import Life, begin
@@ -33,8 +34,7 @@ async def test_packages_git_the_own_source_and_what_the_operator_adds_are_reache
         _, token = await claimed(life)
         way = await Outgoing(life.services.builds, life.services.logs, PACKAGES).admit(token, "nonce")
         for host, port in (
-            ("registry.npmjs.org", 443),
-            ("files.pythonhosted.org", 443),
+            *((host, 443) for host in PACKAGE_HOSTS),
             ("github.com", 22),
             ("objects.githubusercontent.com", 443),
             ("git.example", 443),  # where the source lies

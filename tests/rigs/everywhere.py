@@ -49,10 +49,14 @@ async def all_kinds() -> AsyncIterator[Settings]:
     aws = await asyncio.to_thread(ministack)
     address = bridge_address()
     builds = f'listen = "{address}:{free_port(address)}"\nparallel = 4\ndisk_mib = 512\nmemory_mib = 1024\n'
-    if SYSTEM_CA.exists():
-        builds += f'ca_bundle = "{SYSTEM_CA}"\n'
+    builds += system_authorities()
     tables = [DOCKER.format(image=image), ECS.format(image=image, aws=aws, region=REGION)]
     yield Settings(builds, "".join(tables), ("local", "docker", "ecs"), KEYS)
+
+
+def system_authorities() -> str:
+    """The line of [builds] by which containers trust what this machine trusts."""
+    return f'ca_bundle = "{SYSTEM_CA}"\n' if SYSTEM_CA.exists() else ""
 
 
 def builder_image() -> str:
