@@ -4,11 +4,11 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
+from scalemesh.bounds import check_host, check_network, check_url, listen_address, proxy_network, within
 from scalemesh.decode import decode, environment
 from scalemesh.errors import ConfigError, InvalidError
 from scalemesh.values import Limits, Network
@@ -27,8 +27,8 @@ class Listen:
     backlog: int = 1024
 
     def __post_init__(self) -> None:
-        _within("port", self.port, 0, 65535)
-        _within("backlog", self.backlog, 1, 65535)
+        within("port", self.port, 0, 65535)
+        within("backlog", self.backlog, 1, 65535)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Hosts:
                 proxy_network(text)
             except ValueError as error:
                 raise ValueError(f"trusted_proxies[{place}] = {text[:80]!r}: {error}") from None
-        _check_url("public_url", self.public_url)
+        check_url("public_url", self.public_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +65,9 @@ class Serving:
 
     def __post_init__(self) -> None:
         for name in ("cache_mib", "cached_file_kib", "manifest_cache_mib", "keepalive_timeout_s"):
-            _within(name, getattr(self, name), 1, 1 << 20)
-        _within("encoded_file_mib", self.encoded_file_mib, 0, 256)
-        _within("asset_window_days", self.asset_window_days, 0, 3650)
+            within(name, getattr(self, name), 1, 1 << 20)
+        within("encoded_file_mib", self.encoded_file_mib, 0, 256)
+        within("asset_window_days", self.asset_window_days, 0, 3650)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +82,11 @@ class Edge:
 
     def __post_init__(self) -> None:
         if isinstance(self.workers, int):
-            _within("workers", self.workers, 1, 64)
-        _within("connections", self.connections, 16, 1_000_000)
-        _within("connections_per_address", self.connections_per_address, 1, 1_000_000)
+            within("workers", self.workers, 1, 64)
+        within("connections", self.connections, 16, 1_000_000)
+        within("connections_per_address", self.connections_per_address, 1, 1_000_000)
         for name in ("head_timeout_s", "stall_timeout_s"):
-            _within(name, getattr(self, name), 1, 3600)
+            within(name, getattr(self, name), 1, 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +106,13 @@ class Proxying:
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout_s", "answer_timeout_s", "idle_timeout_s"):
-            _within(name, getattr(self, name), 1, 24 * 3600)
+            within(name, getattr(self, name), 1, 24 * 3600)
         for name in ("request_mib", "answer_mib", "most_at_once"):
-            _within(name, getattr(self, name), 1, 1 << 20)
-        _within("websocket_message_mib", self.websocket_message_mib, 1, 1024)
-        _within("hops", self.hops, 1, 20)
+            within(name, getattr(self, name), 1, 1 << 20)
+        within("websocket_message_mib", self.websocket_message_mib, 1, 1024)
+        within("hops", self.hops, 1, 20)
         for network in self.allow_networks:
-            _check_network("allow_networks", network)
+            check_network("allow_networks", network)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class ExecutorLimits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             if getattr(self, name) is not None:
-                _within(name, getattr(self, name), 1, 1 << 24)
+                within(name, getattr(self, name), 1, 1 << 24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,16 +182,16 @@ class Builds:
             "pids",
             "time_limit_s",
         ):
-            _within(name, getattr(self, name), 1, 1 << 24)
+            within(name, getattr(self, name), 1, 1 << 24)
         for name in ("disk_mib", "output_mib", "output_files", "log_mib", "cache_mib", "lease_s", "overtake_limit_s"):
-            _within(name, getattr(self, name), 1, 1 << 24)
+            within(name, getattr(self, name), 1, 1 << 24)
         for name in ("reserve_mib", "total_memory_mib"):
-            _within(name, getattr(self, name), 0, 1 << 24)
-        _within("cpu_weight", self.cpu_weight, 1, 10_000)
-        _check_url("public_url", self.public_url)
-        _check_url("npm_registry", self.npm_registry)
+            within(name, getattr(self, name), 0, 1 << 24)
+        within("cpu_weight", self.cpu_weight, 1, 10_000)
+        check_url("public_url", self.public_url)
+        check_url("npm_registry", self.npm_registry)
         for host in self.allow_hosts:
-            _check_host("allow_hosts", host)
+            check_host("allow_hosts", host)
         if self.listen is not None and ip_address(self.listen_address[0]).is_unspecified and not self.public_url:
             raise ValueError(f"listen = {self.listen!r}: builders need one address of it; name it by public_url")
         for name, value in self.env.items():
@@ -205,16 +205,7 @@ class Builds:
         Raises:
             ValueError: it is no address and port.
         """
-        host, _, port = (self.listen or "").rpartition(":")
-        try:
-            address = str(ip_address(host.strip("[]")))
-            number = int(port)
-            _within("port", number, 1, 65535)
-        except ValueError as error:
-            raise ValueError(
-                f"listen = {self.listen!r}: must be an address and a port, like 172.17.0.1:8081"
-            ) from error
-        return address, number
+        return listen_address("listen", self.listen or "")
 
     @property
     def url(self) -> str | None:
@@ -247,7 +238,7 @@ class Accounts:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            _within(name, getattr(self, name), 1, 100_000)
+            within(name, getattr(self, name), 1, 100_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,30 +331,6 @@ def load(path: Path) -> Config:
     return _anchored(config, path.resolve().parent)
 
 
-def proxy_network(text: str) -> IPv4Network | IPv6Network:
-    """One entry of ``hosts.trusted_proxies``; a single address is a network of one.
-
-    Raises:
-        ValueError: it is neither, or would make everybody a proxy.
-    """
-    try:
-        found = ip_network(text)
-    except ValueError:
-        raise ValueError(f"must be an address or a network{_nearest_network(text)}") from None
-    if not found.prefixlen:
-        raise ValueError("must leave somebody out: whoever is believed can pass for any visitor")
-    if found.version == 6 and (mapped := found.network_address.ipv4_mapped):
-        raise ValueError(f"must be written as IPv4, like {mapped}")
-    return found
-
-
-def _nearest_network(text: str) -> str:
-    try:
-        return f", like {ip_interface(text).network}"
-    except ValueError:
-        return ', like "10.0.0.5" or "10.0.0.0/8"'
-
-
 def check_plugin_table(name: str, table: dict[str, object], *, takes_several: bool = False) -> None:
     """Raise ValueError unless *table* is ``kind = "..."`` (or a list, where it takes several) and tables of kinds."""
     kind = table.get("kind")
@@ -398,34 +365,3 @@ def _anchored(config: Config, folder: Path) -> Config:
     trusted = config.builds.ca_bundle
     builds = replace(config.builds, ca_bundle=str((folder / trusted).resolve())) if trusted else config.builds
     return replace(config, data_dir=(folder / config.data_dir).resolve(), git=git, proxy=proxy, builds=builds)
-
-
-def _check_url(name: str, value: str | None) -> None:
-    if value is None:
-        return
-    if not value.startswith(("http://", "https://")):
-        raise ValueError(f"{name} = {value!r}: must begin with http:// or https://")
-    try:
-        is_url = bool(urlsplit(value).hostname and urlsplit(value).port != 0)
-    except ValueError:  # a port that is none, a bracket too few
-        is_url = False
-    if not is_url:
-        raise ValueError(f"{name} = {value!r}: must be a URL with a host, like https://example.com")
-
-
-def _check_network(name: str, value: str) -> None:
-    try:
-        ip_network(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {value!r} must be a network like 10.1.0.0/16 or fd00::/8 ({error})") from None
-
-
-def _check_host(name: str, host: str) -> None:
-    plain = host.removeprefix("*.")
-    if not plain or plain != plain.lower() or any(sign in plain for sign in "*/:@ ") or plain.startswith("."):
-        raise ValueError(f"{name}: {host!r} must be a host like cdn.example.com, or *.example.com for all below it")
-
-
-def _within(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} = {value}: must be {low} to {high}")

@@ -24,6 +24,7 @@ from scalemesh.edge.visit import caller_of
 from scalemesh.edge.workers import START_S, Adopt, Workers
 from scalemesh.errors import ConfigError
 from scalemesh.services.hosts import normal_host
+from scalemesh.web.door import Room, open_door
 from scalemesh.web.outlet import Gate, open_outlet
 
 log = logging.getLogger(__name__)
@@ -81,16 +82,26 @@ class Daemon:
             builds_socket = self._config.builds_socket
             builds_socket.parent.mkdir(mode=0o711, exist_ok=True)
             # Builders run under another user where the daemon is root; what they may do hangs on their token.
-            builds = [_unix_socket(builds_socket, 0o666)]
+            use = opened.enter_async_context
+            builders = await use(_listening(self._builds, _unix_socket(builds_socket, 0o666), self._config))
             if self._config.builds.listen is not None:
-                builds.append(_builders_socket(*self._config.builds.listen_address))
-            await opened.enter_async_context(_listening(self._builds, builds, self._config))
+                await use(self._listening_to_builders(runner_server(builders)))
             allowed = self._config.builds.allow_networks
-            await opened.enter_async_context(open_outlet(builds_socket.parent, self._outgoing, allowed))
-            admin = [_unix_socket(self._config.admin_socket, 0o600)]
-            await opened.enter_async_context(_listening(self._admin, admin, self._config))
-            await opened.enter_async_context(self._listening_to_all())
+            await use(open_outlet(builds_socket.parent, self._outgoing, allowed))
+            await use(_listening(self._admin, _unix_socket(self._config.admin_socket, 0o600), self._config))
+            await use(self._listening_to_all())
             yield
+
+    @asynccontextmanager
+    async def _listening_to_builders(self, server: web.Server) -> AsyncIterator[None]:
+        """Those elsewhere."""
+        sock = _builders_socket(*self._config.builds.listen_address)
+        try:
+            room = Room(callers=self._edge.callers)
+            async with open_door(server, sock, room, backlog=self._config.listen.backlog):
+                yield
+        finally:
+            sock.close()
 
     @asynccontextmanager
     async def _listening_to_all(self) -> AsyncIterator[None]:
@@ -254,16 +265,14 @@ def _builders_socket(address: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def _listening(app: web.Application, socks: Sequence[socket.socket], config: Config) -> AsyncIterator[None]:
-    """Serve *app* alone on *socks*."""
+async def _listening(app: web.Application, sock: socket.socket, config: Config) -> AsyncIterator[web.AppRunner]:
+    """Serve *app* alone on *sock*."""
     try:
         async with _running(app, config) as runner:
-            for sock in socks:
-                await web.SockSite(runner, sock, backlog=config.listen.backlog).start()
-            yield
+            await web.SockSite(runner, sock, backlog=config.listen.backlog).start()
+            yield runner
     finally:
-        for sock in socks:
-            sock.close()
+        sock.close()
 
 
 @asynccontextmanager

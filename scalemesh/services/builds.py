@@ -236,6 +236,19 @@ class BuildCalls:
         """
         await self._caches.keep(await self._current(attempt), key, size_bytes, chunks)
 
+    async def expect(self, attempt: Attempt) -> Deployment:
+        """The deployment of *attempt*, if that is under way or has given a listing: then it has finished.
+
+        Raises:
+            ConflictError: another builder has it.
+            GoneError: it is over without a listing.
+        """
+        found = await self._rows.get(attempt.deployment)
+        if found.attempt == attempt.attempt and found.listing is not None:
+            _refuse_other(found, attempt)
+            return found
+        return await self._current(attempt)
+
     async def finish(self, attempt: Attempt, result: Success | Failure) -> State:
         """Take the build's result. A repeat of the attempt that was taken answers the same.
 
@@ -243,11 +256,9 @@ class BuildCalls:
             GoneError: the attempt is over.
             RefusedError: it names bytes that are not its own; the deployment fails with it.
         """
-        deployment = await self._rows.get(attempt.deployment)
-        if deployment.attempt == attempt.attempt and deployment.listing is not None:
-            _refuse_other(deployment, attempt)
+        deployment = await self.expect(attempt)
+        if deployment.listing is not None:
             return deployment.state
-        deployment = await self._current(attempt)
         if isinstance(result, Failure):
             message = Masker(await self._secrets_of(deployment)).mask(_plain(result.message))
             reported = json.dumps({"reason": result.reason, "message": message})

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, TypeAlias
 
-from scalemesh.config import proxy_network
+from scalemesh.bounds import proxy_network
 from scalemesh.services.hosts import normal_host
 
 Address: TypeAlias = IPv4Address | IPv6Address

@@ -83,11 +83,18 @@ class Services(Protocol):
 
 
 def make_control_app(
-    services: Services, explainer: Explainer, checks: Mapping[str, Checks], metrics: Metrics, *, trusted: bool
+    services: Services,
+    explainer: Explainer,
+    checks: Mapping[str, Checks],
+    metrics: Metrics,
+    *,
+    trusted: bool,
+    builders: bool = False,
 ) -> web.Application:
-    """API, pages and /build/v1. *explainer* knows what the edge knows; *checks* are the plug-ins by their plug point.
+    """API and pages. *explainer* knows what the edge knows; *checks* are the plug-ins by their plug point.
 
-    *trusted* is for the admin socket: whoever reaches it is the owner; no browser does, so it has no pages.
+    *trusted* is for the admin socket: whoever reaches it is the owner; no browser does, so it has no pages. *builders*:
+    those elsewhere come here too, as one public address for all; else they have places of their own alone.
     """
     gate = Gate(services.accounts, services.links, services.callers, trusted=trusted)
     followers = Followers(services.logs, services.deployer)
@@ -100,15 +107,15 @@ def make_control_app(
     app.add_routes(ExplainRoutes(explainer).table())
     app.add_routes(HealthRoutes(services.deployer, checks, version=own_version(), clock=time.monotonic).table())
     app.add_routes(MetricsRoutes(metrics, services.deployer).table())
-    app.add_routes(BuildRoutes(services.builds).table())
-
+    if builders:
+        app.add_routes(BuildRoutes(services.builds).table())
     app[FOLLOWERS] = followers
     app.on_shutdown.append(_let_go)
     return app
 
 
 def make_builds_app(calls: BuildCalls) -> web.Application:
-    """Only what builders talk to, for the socket that is bound into their sandboxes."""
+    """Only what builders talk to, for the socket in their sandboxes and the address of those elsewhere."""
     app = _bare_app()
     app.add_routes(BuildRoutes(calls).table())
     return app

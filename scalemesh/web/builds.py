@@ -145,7 +145,9 @@ class BuildRoutes:
         return web.Response(status=204)
 
     async def finish(self, request: web.Request) -> web.Response:
-        attempt, body = self._who(request), await read_json(request, max_bytes=MAX_LISTING_BYTES)
+        attempt = self._who(request)
+        await self._calls.expect(attempt)  # before a body as large as this one is read
+        body = await read_json(request, max_bytes=MAX_LISTING_BYTES)
         state = await self._calls.finish(attempt, _result(body))
         return web.json_response({"state": state})
 

@@ -219,7 +219,8 @@ async def test_the_routes_of_the_api_are_those_that_the_documents_tell(tmp_path:
     """Pages of the dashboard are no API: the admin socket has none of them, and is compared whole."""
     async with begin(tmp_path, EndsWhenTold()) as life:
         trusted, public = (
-            make_control_app(life.services, life.explainer, {}, Metrics(), trusted=trusted) for trusted in (True, False)
+            make_control_app(life.services, life.explainer, {}, Metrics(), trusted=trusted, builders=True)
+            for trusted in (True, False)
         )
         socket, port = (
             {f"{one.method} {one.resource.canonical}" for one in app.router.routes() if one.resource}

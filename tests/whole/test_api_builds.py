@@ -25,7 +25,11 @@ class Builder:
     def __init__(self, host: ControlHost, socket: Browser, deployment: DeploymentId, attempt: int = 1) -> None:
         self.deployment, self._socket = deployment, socket
         token = host.life.services.tokens.make(deployment, attempt)
-        self._token = {"Authorization": f"Bearer {token}", NONCE_HEADER: "n"}
+        self._authorization, self.nonce = f"Bearer {token}", "n"
+
+    @property
+    def _token(self) -> dict[str, str]:
+        return {"Authorization": self._authorization, NONCE_HEADER: self.nonce}
 
     async def say(self, path: str, body: object, *, status: int = 200) -> dict[str, Any]:
         data = io.BytesIO(json.dumps(body).encode())
@@ -93,6 +97,13 @@ async def test_only_the_builder_that_claimed_may_go_on(host: ControlHost, socket
     older = Builder(host, socket, builder.deployment, attempt=0)
     await older.say("heartbeat", {}, status=410)
     await older.say("lines", {"seq": 1, "lines": []}, status=410)
+
+
+async def test_a_spent_token_gets_no_large_body_read(socket: Browser, builder: Builder) -> None:
+    await builder.say("claim", {"nonce": "n"})
+    builder.nonce = "another"
+    answer = await builder.say("finish", {"ok": True, "files": ["x" * 1000] * 20_000}, status=409)
+    assert answer["code"] == "conflict"
 
 
 async def test_without_a_token_of_ours_nothing_is_said(host: ControlHost, socket: Browser) -> None:

@@ -35,6 +35,24 @@ async def test_it_answers_builders_and_nobody_else(daemon: RunningDaemon, port: 
                 assert answer.status == 404, path
 
 
+async def test_where_no_public_address_is_named_the_control_host_knows_no_builders(daemon: RunningDaemon) -> None:
+    assert (await daemon.visit("localhost", "/build/v1/hello"))[0] == 404
+    async with daemon.session() as admin, admin.get("http://x/build/v1/hello") as answer:
+        assert answer.status == 404
+
+
+async def test_where_one_is_named_the_control_host_answers_builders_and_the_sites_do_not(tmp_path: Path) -> None:
+    async with running_daemon(tmp_path, builds='public_url = "https://mesh.example.com"') as running:
+        status, body, _ = await running.visit("localhost", "/build/v1/hello")
+        assert (status, fingerprint() in body) == (200, True)
+        assert (await running.visit("site.localhost", "/build/v1/hello"))[0] == 404
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{running.port}", headers={"Host": "localhost"}) as stranger:
+            async with stranger.post("/build/v1/claim", json={"nonce": "n"}) as answer:
+                assert answer.status == 401
+            async with stranger.get("/build/v1/source/" + "a" * 64, headers={"Cookie": "scalemesh=x"}) as answer:
+                assert answer.status == 401
+
+
 async def test_an_address_that_is_taken_is_told_at_the_start(tmp_path: Path, daemon: RunningDaemon, port: int) -> None:
     second = RunningDaemon(tmp_path / "second", builds=f'listen = "{ADDRESS}:{port}"')
     second.home.mkdir()
