@@ -60,7 +60,7 @@ def sweep_orphans(client: Any, owner: str, older_s: float = ORPHAN_S) -> None:
         is_old = datetime.fromisoformat(each.attrs["Created"][:19] + "+00:00") < before
         if each.labels.get(PART) == "network" and each.name.removesuffix("-net") not in jobs and is_old:
             with suppress(NotFound, APIError):
-                each.remove(force=True)
+                each.remove(force=True, v=True)
     for volume in client.volumes.list(filters=filters):
         if volume.name not in jobs and datetime.fromisoformat(volume.attrs["CreatedAt"]) < before:
             with suppress(NotFound, APIError):

@@ -21,7 +21,8 @@ Cut = Callable[[DockerPlace, BuildJob, str], None]
 
 def after_the_holder(place: DockerPlace, job: BuildJob, name: str) -> None:
     client = client_package.from_env()
-    client.containers.create(name=f"{name}-net", **Recipe(place.config, 0).holder(job)).start()
+    declared = ["/work", "/tmp"]  # by the true image: each container gets volumes without a name for them
+    client.containers.create(name=f"{name}-net", volumes=declared, **Recipe(place.config, 0).holder(job)).start()
     client.close()
 
 
@@ -51,7 +52,10 @@ async def test_a_start_that_was_cut_off_is_done_anew(executor: DockerExecutor, p
 async def test_what_belongs_to_no_job_is_swept_once_it_is_old(executor: DockerExecutor, place: DockerPlace) -> None:
     kept = await executor.start(place.job("time.sleep(1000)", deployment="dpl_kept"))
     job = place.job("sys.exit(0)")
-    await asyncio.to_thread(after_the_volume, place, job, f"scalemesh-{place.owner}-dpl-one-1")
+    name = f"scalemesh-{place.owner}-dpl-one-1"
+    await asyncio.to_thread(after_the_volume, place, job, name)
+    unnamed = docker("inspect", f"{name}-net", "--format", "{{range .Mounts}}{{.Name}} {{end}}").split()
+    assert len(unnamed) == 2
 
     def swept(older_s: float) -> None:
         client = client_package.from_env()
@@ -64,6 +68,7 @@ async def test_what_belongs_to_no_job_is_swept_once_it_is_old(executor: DockerEx
     left = await place.leftovers()
     assert sorted(left) == sorted([kept.where, kept.where, f"{kept.where}-net"])
     assert await place.processes(kept)
+    assert not set(unnamed) & set(docker("volume", "ls", "--quiet").split())
 
 
 async def test_images_of_former_releases_are_removed_but_for_the_newest(place: DockerPlace) -> None:
