@@ -77,11 +77,11 @@ def held_up(pods: list[Found], image: str) -> str:
 
 
 def is_dead(pod: Found) -> bool:
-    """Whether nothing of the pod's container runs, and nothing of it will."""
+    """Whether nothing of a deleted pod runs. A node tells late: what it calls waiting may run by now."""
     states = [status.get("state", {}) for status in _statuses(pod)]
-    if any("running" in state for state in states):
-        return False
-    return bool(pod["metadata"].get("deletionTimestamp")) or _phase(pod) in {"Succeeded", "Failed"}
+    if not pod.get("spec", {}).get("nodeName"):
+        return True
+    return bool(states) and all("terminated" in state for state in states)
 
 
 def _of_pod(pod: Found) -> BuildEnd | None:

@@ -13,7 +13,7 @@ from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMe
 from scalemesh.values import BuildJob, DeploymentId, JobRef
 
 log = logging.getLogger(__name__)
-DYING_S: Final = 10.0  #: after which a pod that does not die is left to the cluster: its node is away
+DYING_S: Final = 20.0  #: after which a pod that does not die is left to the cluster: its node is away
 LOOK_S: Final = 0.2
 MOST_AUTHORITIES: Final = 900_000  #: bytes; a Secret holds one MiB
 
@@ -43,20 +43,28 @@ class Jobs:
     async def end(self, deployment: DeploymentId, attempt: int, *, waits: bool = True) -> None:
         """Remove Job, pods and Secret of one attempt; returns when its processes are dead. Repeatable.
 
-        *waits*: False returns as soon as the cluster was told.
+        The Secret goes last: a kubelet that misses it does not come round to ending the pod for a minute. So it must
+        not go with the Job, either.
+
+        *waits*: False returns as soon as the cluster was told; the Secret stays for whoever comes later.
         """
         name, selector = self._recipe.name(deployment, attempt), self._recipe.selector(deployment, attempt)
+        await self._cluster.patch_secret(name, self._recipe.owned(None))
         await self._cluster.delete_job(name)
         pods = await self._end_pods(selector)
-        await self._cluster.delete_secret(name)
-        clock = asyncio.get_running_loop().time
-        until = clock() + DYING_S
-        while waits and not all(ends.is_dead(pod) for pod in pods):
-            if clock() > until:
-                log.warning("a pod does not die", extra={"job": name, "pods": len(pods)})
-                return
+        if not waits:
+            return
+        began = asyncio.get_running_loop().time()
+        while alive := [pod for pod in pods if not ends.is_dead(pod)]:
+            waited_s = asyncio.get_running_loop().time() - began
+            if waited_s > DYING_S:
+                log.warning("a pod does not die", extra={"job": name, "pods": len(alive)})
+                break
+            if waited_s > STOP_S:
+                await self._remind(alive)
             await asyncio.sleep(LOOK_S)
             pods = await self._end_pods(selector)
+        await self._cluster.delete_secret(name)
 
     async def own_secret(self, job: Found) -> None:
         """Let the Secret go away with its Job, should nobody be there to remove it."""
@@ -68,6 +76,12 @@ class Jobs:
             if not pod["metadata"].get("deletionTimestamp"):
                 await self._cluster.delete_pod(pod["metadata"]["name"], STOP_S)
         return await self._cluster.pods(selector) if pods else []
+
+    async def _remind(self, pods: list[Found]) -> None:
+        """Say it again, in other words: kubelets before 1.22 pass over the end of a pod that they are just starting."""
+        for pod in pods:
+            if pod["metadata"].get("deletionGracePeriodSeconds") == STOP_S:
+                await self._cluster.delete_pod(pod["metadata"]["name"], STOP_S - 1)
 
     async def _made(self, job: BuildJob, words: tuple[str, ...]) -> Found:
         """The Secret first: a pod whose Secret is missing would wait for it."""

@@ -40,8 +40,10 @@ class Recipe:
         files = {"token": str(job.token), **({"ca.pem": authorities} if authorities else {})}
         return {"apiVersion": "v1", "kind": "Secret", "metadata": self._metadata(job), "stringData": files}
 
-    def owned(self, job: Made) -> Made:
-        """The patch by which the Secret goes away with its Job."""
+    def owned(self, job: Made | None) -> Made:
+        """The patch by which the Secret goes away with its Job; None: with none."""
+        if job is None:
+            return {"metadata": {"ownerReferences": None}}
         found = job["metadata"]
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": found["name"], "uid": found["uid"]}
         return {"metadata": {"ownerReferences": [owner]}}

@@ -45,7 +45,7 @@ class KubernetesPlace:
         return await asyncio.to_thread(processes_of, ref.where.split()[0])
 
     async def vanish(self, ref: JobRef) -> None:
-        words = ("-n", self.config.namespace, "delete", "job", ref.where.split()[0], "--wait=false")
+        words = ("-n", self.config.namespace, "delete", "pod", "-l", f"job-name={ref.where.split()[0]}", "--wait=false")
         await asyncio.to_thread(kubectl, *words)
 
     async def leftovers(self) -> list[str]:
