@@ -19,6 +19,6 @@ gate ruff format --check
 gate ruff check
 gate mypy
 gate lint-imports
-gate shellcheck install.sh tests/run.sh tests/check.sh tests/lock.sh tests/rigs/*.sh .ci/run
+gate shellcheck install.sh tests/run.sh tests/check.sh tests/lock.sh tests/rigs/*.sh tests/rigs/kubernetes/*.sh .ci/run
 gate hadolint builder/Dockerfile
 exit "$status"

@@ -10,7 +10,7 @@ from scalemesh.ports import Executor
 from scalemesh.values import BuildJob, JobRef, Limits
 
 #: A module here of each name has ``open_place(tmp_path)``; it skips (under CI: fails) where its service is not there.
-KINDS: Final = ("local", "docker", "ecs")
+KINDS: Final = ("local", "docker", "kubernetes", "ecs")
 
 
 class Place(Protocol):
