@@ -20,6 +20,7 @@ class KubernetesPlace:
     stop_s = 8.0  # two for the processes; then the kubelet has to notice and to tell
 
     def __init__(self, image: str, **settings: Any) -> None:
+        """*settings*: beside or instead of those that every test has."""
         self.config = KubernetesConfig(
             **{
                 "image": image,
