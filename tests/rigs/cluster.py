@@ -22,9 +22,13 @@ def kubeconfig() -> Path:
     return Path(os.environ["KUBECONFIG"])
 
 
+def has_cluster() -> bool:
+    return bool(os.environ.get("KUBECONFIG"))
+
+
 def need_cluster() -> None:
     """Skip the test, and say so; in CI fail it: .ci/run always has one."""
-    if os.environ.get("KUBECONFIG"):
+    if has_cluster():
         return
     if os.environ.get("CI"):
         pytest.fail("KUBECONFIG is not set; .ci/run starts a cluster and sets it")

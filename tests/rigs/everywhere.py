@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from scalemesh.cli.image import build_image
+from tests.rigs.cluster import has_cluster, kubeconfig, namespace
 from tests.rigs.docker import docker, need_docker
 from tests.rigs.images import base_image
 from tests.rigs.ministack import KEYS, REGION, ministack
@@ -27,6 +29,13 @@ cluster = "{aws.cluster}"
 endpoint_url = "{aws.url}"
 subnets = ["{aws.subnet}"]
 execution_role_arn = "{aws.role_arn}"
+"""
+KUBERNETES: Final = """
+[executor.kubernetes]
+image = "{image}"
+kubeconfig = "{kubeconfig}"
+namespace = "{namespace}"
+cpu_request = 0.05
 """
 SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -50,8 +59,12 @@ async def all_kinds() -> AsyncIterator[Settings]:
     address = bridge_address()
     builds = f'listen = "{address}:{free_port(address)}"\nparallel = 4\ndisk_mib = 512\nmemory_mib = 1024\n'
     builds += system_authorities()
-    tables = [DOCKER.format(image=image), ECS.format(image=image, aws=aws, region=REGION)]
-    yield Settings(builds, "".join(tables), ("local", "docker", "ecs"), KEYS)
+    tables = DOCKER.format(image=image) + ECS.format(image=image, aws=aws, region=REGION)
+    if not has_cluster():
+        yield Settings(builds, tables, ("local", "docker", "ecs"), KEYS)
+        return
+    tables += KUBERNETES.format(image=image, kubeconfig=kubeconfig(), namespace=namespace())
+    yield Settings(builds, tables, ("local", "docker", "kubernetes", "ecs"), KEYS)
 
 
 def system_authorities() -> str:
@@ -81,6 +94,12 @@ def free_port(address: str) -> int:
 
 
 def jobs_of(deployment: str) -> list[str]:
-    """Names of the containers that the deployment has in the engine, whoever made them."""
-    mine = f"label=scalemesh.deployment={deployment}"
-    return docker("ps", "--all", "--filter", mine, "--format", "{{.Names}}").split()
+    """The running containers of the engine that tell of the deployment, whoever made them: each kind ends in one."""
+    running = docker("ps", "--quiet").split()
+    names = (deployment, deployment.replace("_", "-"))
+    return [one for one in running if any(name in _told_of(one) for name in names)]
+
+
+def _told_of(container: str) -> str:
+    done = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""  # it is gone

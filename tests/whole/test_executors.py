@@ -1,5 +1,6 @@
 """The same site through every executor: the same files, the same log, the same ends, chosen per project."""
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -11,16 +12,24 @@ import pytest
 import pytest_asyncio
 
 from tests.rigs import everywhere
+from tests.rigs.cluster import need_cluster
 from tests.whole.daemon import RunningDaemon, end_all
 from tests.whole.sites import built_by
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.skipif(os.geteuid() != 0, reason="starts services: run as root")]
 ROOT = Path(__file__).parents[2]
-KINDS = ("local", "docker", "ecs")
-AWAY = KINDS[1:]
+AWAY = ("docker", "kubernetes", "ecs")
 WITHIN_S = 150
 TELLS_NOTHING = b"export default { define: { __FACTS__: '{}' } }"
 STEPS = ["queue", "fetch", "detect", "install", "build", "collect", "upload", "publish", "end"]
+
+
+def need(kind: str) -> None:
+    if kind == "kubernetes":
+        need_cluster()
+
+
+each_kind = pytest.mark.parametrize("kind", AWAY)
 
 
 def hello() -> dict[str, bytes]:
@@ -37,11 +46,11 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     home = tmp_path_factory.mktemp("everywhere")
     async with everywhere.all_kinds() as settings:
         running = RunningDaemon(
-            home, builds=settings.builds, kinds=KINDS, tables=settings.tables, environ=settings.environ
+            home, builds=settings.builds, kinds=settings.kinds, tables=settings.tables, environ=settings.environ
         )
         try:
             await running.start()
-            for kind in KINDS:
+            for kind in settings.kinds:
                 await running.call("POST", "/projects", {"name": f"{kind}-site"})
                 await running.call("PATCH", f"/projects/{kind}-site", {"executor": kind})
             yield running
@@ -59,7 +68,7 @@ def entries(daemon: RunningDaemon, deployment: str) -> list[Any]:
 
 
 async def test_hello_is_the_same_site_wherever_it_is_built(daemon: RunningDaemon) -> None:
-    built = {kind: await daemon.upload(f"{kind}-site", "source", hello()) for kind in KINDS}
+    built = {kind: await daemon.upload(f"{kind}-site", "source", hello()) for kind in daemon.kinds}
     served = {}
     for kind, deployment in built.items():
         found = await daemon.until(deployment, "ready", within_s=WITHIN_S)
@@ -72,8 +81,9 @@ async def test_hello_is_the_same_site_wherever_it_is_built(daemon: RunningDaemon
     assert all(one == served["local"] for one in served.values())
 
 
-@pytest.mark.parametrize("kind", AWAY)
+@each_kind
 async def test_a_failed_command_is_told_alike(daemon: RunningDaemon, kind: str) -> None:
+    need(kind)
     deployment = await daemon.upload(f"{kind}-site", "source", built_by("echo this is wrong; exit 3"))
     found = await daemon.until(deployment, "failed", within_s=WITHIN_S)
     assert found["reason"] == "command_failed"
@@ -81,8 +91,9 @@ async def test_a_failed_command_is_told_alike(daemon: RunningDaemon, kind: str) 
     assert "this is wrong" in await daemon.text(deployment)
 
 
-@pytest.mark.parametrize("kind", AWAY)
+@each_kind
 async def test_variables_reach_the_build_and_neither_log_nor_token_leak(daemon: RunningDaemon, kind: str) -> None:
+    need(kind)
     await daemon.set_env(f"{kind}-site", "SECRET_WORD", "correct-horse-battery")
     script = "mkdir out; env | sort > out/env.txt; echo said: $SECRET_WORD; id -u > out/uid.txt; echo > out/index.html"
     deployment = await daemon.upload(f"{kind}-site", "source", built_by(script))
@@ -96,17 +107,20 @@ async def test_variables_reach_the_build_and_neither_log_nor_token_leak(daemon: 
     assert (await daemon.visit(f"{kind}-site.localhost", "/uid.txt"))[1].strip() != "0"
 
 
-@pytest.mark.parametrize("kind", AWAY)
+@each_kind
 async def test_a_build_that_fills_its_disk_is_told_so(daemon: RunningDaemon, kind: str) -> None:
+    need(kind)
     script = "i=0; while [ $i -lt 600 ]; do head -c 2M /dev/zero > f$i; i=$((i+1)); sleep 0.005; done; sleep 60"
     deployment = await daemon.upload(f"{kind}-site", "source", built_by(script))
     assert (await daemon.until(deployment, "failed", within_s=WITHIN_S))["reason"] == "disk_full"
 
 
-@pytest.mark.parametrize("kind", AWAY)
+@each_kind
 async def test_a_cancelled_build_is_gone(daemon: RunningDaemon, kind: str) -> None:
+    need(kind)
     deployment = await daemon.upload(f"{kind}-site", "source", built_by("echo begun; sleep 600"))
     await daemon.until_said(deployment, "begun", within_s=WITHIN_S)
+    assert await asyncio.to_thread(everywhere.jobs_of, deployment)
     await daemon.call("POST", f"/deployments/{deployment}/cancel")
     assert (await daemon.get(deployment))["state"] == "canceled"
     await daemon.eventually(lambda: not everywhere.jobs_of(deployment), within_s=20)
@@ -114,7 +128,7 @@ async def test_a_cancelled_build_is_gone(daemon: RunningDaemon, kind: str) -> No
 
 async def test_builds_go_on_while_the_daemon_is_killed_and_are_adopted(daemon: RunningDaemon) -> None:
     script = "echo begun; sleep 4; mkdir out; echo well > out/index.html"
-    built = [await daemon.upload(f"{kind}-site", "source", built_by(script)) for kind in KINDS]
+    built = [await daemon.upload(f"{kind}-site", "source", built_by(script)) for kind in daemon.kinds]
     for deployment in built:
         await daemon.until_said(deployment, "begun", within_s=WITHIN_S)
     await daemon.kill()

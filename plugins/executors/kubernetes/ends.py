@@ -12,6 +12,7 @@ MOST_WORDS: Final = 4000
 #: What only an operator mends, however long it is waited for.
 HOPELESS: Final = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 IMAGE_TROUBLE: Final = HOPELESS | {"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"}
+CANNOT_RUN: Final = IMAGE_TROUBLE | {"CreateContainerConfigError"}
 NEVER_RAN: Final = frozenset({"ContainerCannotRun", "StartError"})
 #: How kubelets tell that a pod used up its own storage, not that its node is short of it.
 OVER_ITS_STORAGE: Final = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage")
@@ -22,20 +23,24 @@ Found = dict[str, Any]
 def of_pods(news: News) -> BuildEnd | None:
     """How the job ended, where a pod of it tells; None: none does."""
     for pod in _oldest_first(news):
-        end = _of_pod(pod)
+        end = None if _is_too_late(pod, news) else _of_pod(pod)
         if end is not None or _went(pod, news):
             return end  # what runs after a pod that was deleted is not the build
     return None
 
 
 def of_rest(news: News) -> BuildEnd | None:
-    """How the job ended, by what the Job says and what is not there any more; None: it is there and waits."""
+    """How the job ended, by what the Job says and what is not there any more; None: it never began."""
+    if is_hopeless(news):
+        return None
     if (end := _of_conditions(news)) is not None:
         return end
     if news.is_job_gone:
         return _lost("its Job was deleted")
     lost = [pod for pod in _oldest_first(news) if _went(pod, news)]
-    return _lost(_why_it_went(lost[0])) if lost else None
+    if lost:
+        return _lost(_why_it_went(lost[0]))
+    return _lost("its pod was deleted") if is_finished(news) else None
 
 
 def has_lost_a_pod(news: News) -> bool:
@@ -45,8 +50,7 @@ def has_lost_a_pod(news: News) -> bool:
 
 def has_begun(news: News) -> bool:
     """Whether the container runs or ran."""
-    states = [status.get("state", {}) for pod in news.pods.values() for status in _statuses(pod)]
-    return any("running" in state or "terminated" in state for state in states)
+    return bool(news.begun)
 
 
 def is_finished(news: News) -> bool:
@@ -56,7 +60,7 @@ def is_finished(news: News) -> bool:
 
 def is_hopeless(news: News) -> bool:
     """Whether waiting for the container is in vain."""
-    return any(_waiting(pod).get("reason") in HOPELESS for pod in news.pods.values())
+    return any(_waiting(pod).get("reason") in HOPELESS or _is_too_late(pod, news) for pod in news.pods.values())
 
 
 def never_began(news: News, image: str, waited_s: float, told: Iterable[str]) -> BuildEnd:
@@ -79,7 +83,7 @@ def held_up(pods: list[Found], image: str) -> str:
 def is_dead(pod: Found) -> bool:
     """Whether nothing of a deleted pod runs. A node tells late: what it calls waiting may run by now."""
     states = [status.get("state", {}) for status in _statuses(pod)]
-    if not pod.get("spec", {}).get("nodeName"):
+    if not pod.get("spec", {}).get("nodeName") or _waiting(pod).get("reason") in CANNOT_RUN:
         return True
     return bool(states) and all("terminated" in state for state in states)
 
@@ -96,6 +100,11 @@ def _of_pod(pod: Found) -> BuildEnd | None:
     if _phase(pod) == "Failed":
         return _lost(f"{status.get('reason') or 'its pod failed'}: {status.get('message', '')}".rstrip(": "))
     return None
+
+
+def _is_too_late(pod: Found, news: News) -> bool:
+    """Whether the time of the pod is up, and its container never began."""
+    return pod.get("status", {}).get("reason") == "DeadlineExceeded" and pod["metadata"]["uid"] not in news.begun
 
 
 def _of_eviction(message: str) -> BuildEnd:
@@ -130,7 +139,7 @@ def _of_conditions(news: News) -> BuildEnd | None:
     failed = _true(news.job, "Failed") or {}
     if failed.get("reason") == "DeadlineExceeded":
         return BuildEnd(cause=EndCause.TIMEOUT, detail=str(failed.get("message", "")))
-    return _lost("its pod was deleted")
+    return None
 
 
 def _went(pod: Found, news: News) -> bool:

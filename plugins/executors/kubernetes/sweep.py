@@ -15,7 +15,8 @@ OLD_PROOF_S: Final = 300.0
 async def sweep(cluster: Cluster, jobs: Jobs, recipe: Recipe, *, old_s: float = OLD_S) -> None:
     """Secrets and pods without a Job go; a Secret that does not know its Job is told; checks that were cut off end.
 
-    *old_s*: younger Secrets stay. Jobs come last in the order of looking: whatever was seen before had its Job already, if it ever gets one.
+    Jobs come last in the order of looking: whatever was seen before had its Job already, if it ever gets one.
+    *old_s*: younger Secrets stay all the same.
     """
     secrets, pods = await cluster.secrets(recipe.selector()), await cluster.pods(recipe.selector())
     known = {job["metadata"]["name"]: job for job in await cluster.jobs(recipe.selector())}

@@ -26,6 +26,7 @@ class News:
     job: Found | None = None
     is_job_gone: bool = False
     pods: dict[str, Found] = field(default_factory=dict)  #: by uid: the last that was seen of each
+    begun: set[str] = field(default_factory=set)  #: uids of those whose container was seen to run, or to have run
     gone: set[str] = field(default_factory=set)  #: uids of those that are not there any more
     is_doubtful: bool = True  #: something may have happened unheard: look again
     happened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -36,6 +37,7 @@ class News:
         self.job = job or self.job
         fresh = {pod["metadata"]["uid"]: pod for pod in pods}
         self.pods |= fresh
+        self.begun |= {uid for uid, pod in fresh.items() if _has_begun(pod)}
         self.gone = set(self.pods) - set(fresh)
         self.is_doubtful = self.happened.is_set()
 
@@ -44,6 +46,7 @@ class News:
         uid = found["metadata"]["uid"]
         if resource == "pods":
             self.pods[uid] = found
+            self.begun |= {uid} if _has_begun(found) else set()
             if kind == "DELETED":
                 self.gone.add(uid)
         elif self.job is None or self.job["metadata"]["uid"] == uid:
@@ -53,6 +56,11 @@ class News:
     def doubt(self) -> None:
         self.is_doubtful = True
         self.happened.set()
+
+
+def _has_begun(pod: Found) -> bool:
+    states = [status.get("state", {}) for status in pod.get("status", {}).get("containerStatuses") or []]
+    return any("running" in state or "terminated" in state for state in states)
 
 
 class Watch:
