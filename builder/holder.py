@@ -1,14 +1,15 @@
 """Holds the network of one job's container: shuts in it what builds may not reach, then sleeps until it is ended.
 
 The job shares this container's network namespace but none of its capabilities, so what is shut here stays shut.
-Argument: JSON, {"shut": [network...], "let": [network...], "daemon": "address:port" or ""}. Prints "ready".
+Argument: JSON, {"shut": [network...], "let": [network...], "resolvers": [address...], "daemon": "address:port" or ""}.
+Prints "ready".
 """
 
 import json
 import signal
 import sys
 from collections.abc import Sequence
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from builder.protocol import EXIT_LACKING, EXIT_OK
 
 DNS: Final = (53,)
 RESOLVERS: Final = Path("/etc/resolv.conf")
+ROUTES: Final = Path("/proc/net/route")
 FIRST_RULE: Final = 100
 
 
@@ -35,20 +37,37 @@ def main(words: Sequence[str]) -> int:
 
 
 def shut(wanted: dict[str, Any]) -> None:
-    """Set the rules, the narrower before the wider."""
+    """Set the rules. What names ports goes first; of networks the narrower wins over the wider, as among routes."""
+    near = neighbours(ROUTES.read_text())
     with Netlink() as netlink:
         priority = FIRST_RULE
-        for resolver in resolvers(RESOLVERS.read_text()):
+        for resolver in dict.fromkeys([*resolvers(RESOLVERS.read_text()), *filter(_is_outside, wanted["resolvers"])]):
             priority = netlink.let_ports(resolver, DNS, priority)
         if wanted["daemon"]:
             address, _, port = str(wanted["daemon"]).rpartition(":")
             priority = netlink.let_ports(address, (int(port),), priority)
-        for network in _of_version_4(wanted["let"]):
-            netlink.let(network, priority)
+        for network, is_open in ordered([*wanted["shut"], *near], wanted["let"]):
+            (netlink.let if is_open else netlink.shut)(network, priority)
             priority += 1
-        for network in _of_version_4(wanted["shut"]):
-            netlink.shut(network, priority)
-            priority += 1
+
+
+def ordered(shut: Sequence[str], let: Sequence[str]) -> list[tuple[str, bool]]:
+    """(IPv4 network, whether it is open), the narrower first; one that stands in both is open."""
+    known = {IPv4Network(network): False for network in shut if ":" not in network}
+    known |= {IPv4Network(network): True for network in let if ":" not in network}
+    return [(str(network), known[network]) for network in sorted(known, key=lambda each: -each.prefixlen)]
+
+
+def neighbours(routes: str) -> list[str]:
+    """Of the kernel's table of IPv4 routes: gateways, which are the engine's machine, and the networks on our link."""
+    found = []
+    for line in routes.splitlines()[1:]:
+        network, gateway, mask = (_address(line.split()[column]) for column in (1, 2, 7))
+        if gateway != IPv4Address(0):
+            found.append(f"{gateway}/32")
+        elif mask != IPv4Address(0):
+            found.append(str(IPv4Network(f"{network}/{mask}")))
+    return found
 
 
 def resolvers(text: str) -> list[str]:
@@ -69,6 +88,6 @@ def _is_outside(text: str) -> bool:
     return isinstance(address, IPv4Address) and not address.is_loopback
 
 
-def _of_version_4(networks: Sequence[str]) -> list[str]:
-    """The namespace has no IPv6."""
-    return [network for network in networks if ":" not in network]
+def _address(text: str) -> IPv4Address:
+    """Of eight digits, as the kernel prints the bytes of its memory."""
+    return IPv4Address(int(text, 16).to_bytes(4, sys.byteorder))

@@ -20,6 +20,7 @@ DOCKER: Final = """
 [executor.docker]
 image = "{image}"
 pull = "never"
+keep_images = 1000
 """
 ECS: Final = """
 [executor.ecs]

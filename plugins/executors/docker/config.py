@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from builder.packing import default_image
+from scalemesh.values import Secret
 
 #: Marks what the daemon fills in from other tables: no setting for people, so no document shows it.
 GIVEN: Final[Mapping[str, bool]] = {"given": True}
+NO_SECRET: Final = Secret("")
 SOCKET: Final = "unix:///var/run/docker.sock"
 
 
@@ -23,7 +25,7 @@ class DockerConfig:
     image: str = ""  #: empty: the one that `scalemesh builder image build` makes
     pull: Literal["missing", "never", "always"] = "missing"
     registry_user: str = ""
-    registry_password: str = ""
+    registry_password: Secret = NO_SECRET
     reach: Literal["auto", "socket", "url"] = "auto"  #: how the builder reaches the daemon
     bridge: str = "bridge"  #: the engine's network that builds with a network of their own are on
     cpus: float = 0.0  #: at most so many processors; 0: as many as there are
@@ -31,6 +33,7 @@ class DockerConfig:
     tmp_mib: int = 256  #: /tmp, which is memory of the build
     log_mib: int = 16  #: of what a container itself prints
     keep_images: int = 1  #: how many images of former releases are kept
+    labels: dict[str, str] = field(default_factory=dict)  #: further ones of containers and volumes
     owner: str = field(default="", metadata=GIVEN)
     socket: str = field(default="", metadata=GIVEN)
     url: str = field(default="", metadata=GIVEN)
@@ -49,6 +52,8 @@ class DockerConfig:
         for name in ("tmp_mib", "log_mib"):
             if not 1 <= getattr(self, name) <= 1 << 20:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be 1 to {1 << 20}")
+        if mine := [name for name in self.labels if name.startswith("scalemesh.") or not name]:
+            raise ValueError(f"labels.{mine[0]}: names that begin with scalemesh. are our own")
         if not 0 <= self.keep_images <= 1000:
             raise ValueError(f"keep_images = {self.keep_images}: must be 0 to 1000")
 

@@ -13,6 +13,8 @@ from scalemesh.values import BuildEnd, EndCause
 
 FINAL: Final = frozenset({"exited", "dead"})
 KILLED: Final = 128 + 9
+#: Told to end from outside (our builder ends by none of them): somebody, or an engine that stops or was stopped.
+ENDED: Final = frozenset({128 + 1, 128 + 2, 128 + 15, KILLED, 255})
 MOST_WORDS: Final = 4000
 NEVER_S: Final = 3600.0
 REMOVING_S: Final = 5.0
@@ -27,8 +29,8 @@ def end_of(container: Any) -> BuildEnd:
         return BuildEnd(cause=EndCause.OOM, exit_code=code, detail=f"over its {limit} MiB of memory")
     if code == KILLED and _ran_s(state) >= _deadline_s(container):
         return BuildEnd(cause=EndCause.TIMEOUT, exit_code=code)
-    if code == KILLED and not state.get("Error"):
-        return BuildEnd(cause=EndCause.LOST, exit_code=code, detail="its container was killed")
+    if code in ENDED and not state.get("Error"):
+        return BuildEnd(cause=EndCause.LOST, exit_code=code, detail="its container was ended by somebody or its engine")
     if code == 0:
         return BuildEnd(cause=EndCause.OK, exit_code=0)
     return BuildEnd(cause=EndCause.FAILED, exit_code=code, detail=state.get("Error") or _last_words(container))

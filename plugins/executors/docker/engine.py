@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
 import docker
@@ -18,6 +18,9 @@ from scalemesh.errors import RefusedError, UnreachableError
 
 THREADS: Final = 8
 TIMEOUT_S: Final = 30
+PING_S: Final = 4
+OLDEST: Final = "1.40"  #: spoken until the engine has told what it speaks
+CONFLICT: Final = 409
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,12 +45,46 @@ class Engine:
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._called, work)
 
+    async def call_apart(self, work: Callable[[Any], T]) -> T:
+        """As ``call``, for what may take many minutes: in a thread that neither calls nor ``close`` wait for."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def serve() -> None:
+            try:
+                found = self._called(work)
+            except Exception as error:  # noqa: BLE001 - told to whoever waits
+                _tell(loop, done, done.set_exception, error)
+            else:
+                _tell(loop, done, done.set_result, found)
+
+        threading.Thread(target=serve, name="docker apart", daemon=True).start()
+        return await done
+
+    async def ping(self) -> None:
+        """See within seconds that the engine answers, on a connection of its own.
+
+        Raises:
+            UnreachableError: it does not.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._pinged)
+
+    def _pinged(self) -> None:
+        try:
+            _knock(self._config.engine, PING_S)
+            one = self._connected(PING_S)
+            one.close()
+        except (DockerException, RequestException, OSError) as error:
+            raise unreachable(self._config.engine, error) from error
+
     def _called(self, work: Callable[[Any], T]) -> T:
         try:
             return work(self.client())
         except NotFound:
             raise
         except APIError as error:
+            if error.status_code == CONFLICT:  # what a daemon asked that was killed meanwhile is being done
+                raise UnreachableError("the docker engine is at it already", why=_words(error)) from error
             if error.status_code and error.status_code < 500:
                 raise RefusedError("the docker engine refused it", why=_words(error)) from error
             raise UnreachableError("the docker engine cannot do it now", why=_words(error)) from error
@@ -56,13 +93,25 @@ class Engine:
 
     def client(self) -> Any:
         """The connected client, for our own threads alone. Raises what ``call`` makes of it."""
-        _knock(self._config.engine)
+        _knock(self._config.engine, TIMEOUT_S)
         with self._lock:
             if self._client is None:
-                self._client = docker.DockerClient(
-                    base_url=self._config.engine, timeout=TIMEOUT_S, max_pool_size=THREADS + 2, tls=self._tls()
-                )
+                self._client = self._connected(TIMEOUT_S)
             return self._client
+
+    def _connected(self, timeout_s: int) -> Any:
+        """A client that has asked the engine which version it speaks."""
+        with closing(self._made(OLDEST, PING_S)) as first:
+            version = first.version(api_version=False)["ApiVersion"]
+        return self._made(version, timeout_s)
+
+    def _made(self, version: str, timeout_s: int) -> Any:
+        engine = self._config.engine
+        made = docker.DockerClient(
+            base_url=engine, version=version, timeout=timeout_s, max_pool_size=THREADS + 2, tls=self._tls()
+        )
+        made.api.trust_env = False  # else REQUESTS_CA_BUNDLE would win over tls_ca
+        return made
 
     def close(self) -> None:
         """Let go of threads and connections. Blocks as long as a call under way."""
@@ -78,12 +127,18 @@ class Engine:
         return TLSConfig(ca_cert=config.tls_ca or None, client_cert=pair, verify=True)
 
 
-def _knock(engine: str) -> None:
+def _knock(engine: str, timeout_s: int) -> None:
     """Raise OSError unless the engine's unix socket takes connections: where it does not, the client leaks its own."""
     if engine.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as one:
-            one.settimeout(TIMEOUT_S)
+            one.settimeout(timeout_s)
             one.connect(engine.removeprefix("unix://"))
+
+
+def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[T], how: Callable[[Any], None], what: Any) -> None:
+    """Bring the end of a thread to who waits for it; he may be gone, and his loop too."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(lambda: None if done.done() else how(what))
 
 
 def close_stream(stream: Any) -> None:

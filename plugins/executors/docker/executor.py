@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from docker.errors import ImageNotFound, NotFound
@@ -13,8 +13,8 @@ from docker.errors import ImageNotFound, NotFound
 from plugins.executors.docker import ends, findings, images
 from plugins.executors.docker.config import DockerConfig
 from plugins.executors.docker.engine import Engine
-from plugins.executors.docker.recipe import ATTEMPT, DEPLOYMENT, OWNER, PART, Recipe, ref_of
-from plugins.executors.docker.watcher import Watcher
+from plugins.executors.docker.recipe import ATTEMPT, DEPLOYMENT, NEVER_BEGAN, OWNER, PART, PROOF_PREFIX, Recipe, ref_of
+from plugins.executors.docker.watcher import RENEW_S, Watcher
 from scalemesh.errors import RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.ports import Finding
 from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, JobRef, Network
@@ -25,46 +25,65 @@ GRACE_S: Final = 30.0  #: a builder may go on so long after its time limit, whic
 ASK_AGAIN_S: Final = 2.0  #: while the engine does not answer
 SWEEP_S: Final = 600.0
 HOLDER_S: Final = 10.0
-PROOF_S: Final = 9.0
+CHECK_S: Final = 9.0
+FORGET_S: Final = 0.8
+TOLD_WITHIN_S: Final = 60.0
+PULLED_WITHIN_S: Final = 20.0  #: a job waits so long for its image, then its turn comes again later
 
 
 class DockerExecutor:
     """One container, one volume and, for a network of its own, one holder of that a job."""
 
     Config = DockerConfig
-    uses_this_machine: ClassVar[bool] = True
 
-    def __init__(self, config: DockerConfig, engine: Engine, watcher: Watcher, grace_s: float) -> None:
-        self._config, self._engine, self._watcher = config, engine, watcher
+    def __init__(
+        self, config: DockerConfig, engine: Engine, watcher: Watcher, *, grace_s: float, patience_s: float
+    ) -> None:
+        self._config, self._engine, self._watcher, self._patience_s = config, engine, watcher, patience_s
         self._recipe = Recipe(config, grace_s)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._pull: asyncio.Task[None] | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: DockerConfig, *, grace_s: float = GRACE_S) -> AsyncIterator[Self]:
+    async def open(
+        cls,
+        config: DockerConfig,
+        *,
+        grace_s: float = GRACE_S,
+        renew_s: float = RENEW_S,
+        patience_s: float = PULLED_WITHIN_S,
+    ) -> AsyncIterator[Self]:
         """Begin to listen to the engine, which need not be up; running jobs go on when this ends."""
         engine = Engine(config)
         watcher = Watcher(engine, config.owner)
-        executor = cls(config, engine, watcher, grace_s)
-        sweeping = asyncio.create_task(executor._sweep())
+        executor = cls(config, engine, watcher, grace_s=grace_s, patience_s=patience_s)
+        tasks = [asyncio.create_task(executor._sweep()), asyncio.create_task(watcher.renew(renew_s))]
         try:
             yield executor
         finally:
-            sweeping.cancel()
-            await asyncio.wait([sweeping])
+            tasks += [executor._pull] if executor._pull else []
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(watcher.close)
             await asyncio.to_thread(engine.close)
+
+    @property
+    def uses_this_machine(self) -> bool:
+        """See the port."""
+        return self._config.is_local
 
     async def start(self, job: BuildJob) -> JobRef:
         """See the port."""
         async with self._locked(job.deployment):
             name = self._recipe.name(job.deployment, job.attempt)
             known = await self._container(name)
-            if known is not None and known.status != "created":
+            if known is not None and known.status != NEVER_BEGAN:
                 return ref_of(known.labels, name)
             for attempt in {int(found.labels[ATTEMPT]) for found in await self._containers(job.deployment)}:
                 await self._forget(job.deployment, attempt)  # older ones, and what a killed daemon began of this
-            await self._engine.call(lambda client: images.provide(client, self._config))
+            await self._provide_image()
             await self._launch(job, name, [])
             return JobRef(deployment=job.deployment, attempt=job.attempt, where=name)
 
@@ -78,7 +97,9 @@ class DockerExecutor:
                     found = await self._container(name)
                     if found is None:
                         return BuildEnd(cause=EndCause.LOST, detail="its container is gone")
-                    if found.attrs["State"]["Status"] in ends.FINAL:
+                    if found.status == NEVER_BEGAN:
+                        return BuildEnd(cause=EndCause.LOST, detail="its container was made but never started")
+                    if found.status in ends.FINAL:
                         return await self._engine.call(partial(_with, ends.end_of, found))
                     left_s = ends.left_s(found)
                     if left_s <= 0:
@@ -100,39 +121,73 @@ class DockerExecutor:
         return [
             ref_of(found.labels, found.name)
             for found in await self._containers(None)
-            if found.labels.get(PART) == "job" and not found.labels[DEPLOYMENT].startswith(findings.PROOF_PREFIX)
+            if found.labels.get(PART) == "job" and not found.labels[DEPLOYMENT].startswith(PROOF_PREFIX)
+            if found.status != NEVER_BEGAN  # a start that was cut off: the next does it anew, else it is swept
         ]
 
     async def check(self) -> Sequence[Finding]:
         """Ask the engine, look at the image, run a job of seconds."""
-        found, is_up = await self._looked()
-        if not is_up:
-            return found
+        found: list[Finding] = []
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await self._engine.ping()
+                found += await self._engine.call(lambda client: findings.of_engine(client, self._config))
+                if await self._is_image_later():
+                    return [*found, findings.image_later(self._config)]
+                await self._engine.call(lambda client: images.see(client, self._config))
+                found.append(Finding(ok=True, what=f"image {self._config.image_name}"))
+                return [*found, *await self._prove()]
+        except TimeoutError:
+            what = f"a job of a second did not end within {CHECK_S:.0f} s" if found else "the docker engine is too slow"
+            return [*found, Finding(ok=False, what=what, fix="look at the engine's log and at the load of its machine")]
+        except ScaleMeshError as error:
+            what = f"{error.what}: {error.why}" if error.why else error.what
+            return [*found, Finding(ok=False, what=what, fix=error.fix)]
+
+    async def _is_image_later(self) -> bool:
+        if self._config.pull == "always":  # what is there may do for the proof
+            return False
+        return await self._engine.call(lambda client: images.is_wanted(client, self._config))
+
+    async def _prove(self) -> list[Finding]:
+        """Run a job of seconds, held as builds are."""
         job = findings.proof_job(self._config)
         name = self._recipe.name(job.deployment, job.attempt)
         try:
-            async with asyncio.timeout(PROOF_S):
-                await self._launch(job, name, ["proof"])
-                end = await self.wait(JobRef(deployment=job.deployment, attempt=job.attempt, where=name))
-                container = await self._container(name)
-                said = await self._engine.call(lambda _: ends.output(container)) if container else ""
-            return [*found, *findings.of_proof(end, said, self._config)]
-        except TimeoutError:
-            return [*found, Finding(ok=False, what=f"a job of a second did not end within {PROOF_S:.0f} s")]
-        except ScaleMeshError as error:
-            return [*found, Finding(ok=False, what=f"no job can be run: {error.what}: {error.why}", fix=error.fix)]
+            await self._launch(job, name, ["proof"])
+            end = await self.wait(JobRef(deployment=job.deployment, attempt=job.attempt, where=name))
+            container = await self._container(name)
+            said = await self._engine.call(lambda _: ends.output(container)) if container else ""
+            return findings.of_proof(end, said, self._config)
         finally:
-            with suppress(ScaleMeshError):
-                await self._forget(job.deployment, job.attempt)
+            with suppress(ScaleMeshError, TimeoutError):  # else it is swept
+                async with asyncio.timeout(FORGET_S):
+                    await self._forget(job.deployment, job.attempt)
 
-    async def _looked(self) -> tuple[list[Finding], bool]:
-        try:
-            found = await self._engine.call(lambda client: findings.of_engine(client, self._config))
-            await self._engine.call(lambda client: images.provide(client, self._config))
-        except ScaleMeshError as error:
-            what = f"{error.what}: {error.why}" if error.why else error.what
-            return [Finding(ok=False, what=what, fix=error.fix)], False
-        return [*found, Finding(ok=True, what=f"image {self._config.image_name}")], True
+    async def _provide_image(self) -> None:
+        """See that the image is there. It is pulled once for all who wait, and goes on when they wait no longer."""
+        is_wanted = await self._engine.call(lambda client: images.is_wanted(client, self._config))
+        if self._pull or is_wanted:
+            pull = self._pull = self._pull or self._begin_pull()
+            await asyncio.wait([pull], timeout=self._patience_s)
+            if not pull.done():
+                raise UnreachableError(f"image {self._config.image_name} is still being pulled")
+            self._drop(pull)
+            pull.result()
+        await self._engine.call(lambda client: images.see(client, self._config))
+
+    def _begin_pull(self) -> asyncio.Task[None]:
+        """Its end is kept a minute for who comes back to ask, no longer: a registry may have been mended since."""
+        pull = asyncio.create_task(self._engine.call_apart(lambda client: images.pull(client, self._config)))
+        loop = asyncio.get_running_loop()
+        pull.add_done_callback(lambda done: loop.call_later(TOLD_WITHIN_S, self._drop, done))
+        return pull
+
+    def _drop(self, pull: asyncio.Task[None]) -> None:
+        if not pull.cancelled():
+            pull.exception()  # whoever asked has been told, or has gone
+        if self._pull is pull:
+            self._pull = None
 
     async def _launch(self, job: BuildJob, name: str, words: list[str]) -> None:
         """Make all that the job needs, the job last; after a failure nothing is left."""

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from builder.protocol import EXIT_OK, EXIT_UNREACHED
 from plugins.executors.docker.config import DockerConfig
+from plugins.executors.docker.recipe import PROOF_PREFIX
 from scalemesh.ports import Finding
 from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, Limits, Network, Secret
 
-PROOF_PREFIX: Final = "proof-"  #: of the tiny jobs' deployments, which none of ours begins with
 _LIMITS: Final = Limits(
     memory_bytes=256 << 20,
     pids=64,
@@ -37,10 +37,29 @@ def of_engine(client: Any, config: DockerConfig) -> list[Finding]:
         found.append(
             Finding(ok=False, what=what, fix="switch those controllers on in the kernel (docker info has warnings)")
         )
+    filters = [text for text in info.get("SecurityOptions") or () if "seccomp" in text]
+    if not filters or "unconfined" in filters[0]:
+        what = "this engine filters no system calls of builds"
+        found.append(Finding(ok=False, what=what, fix="start dockerd without --seccomp-profile=unconfined"))
+    return [*found, *_of_elsewhere(config)]
+
+
+def _of_elsewhere(config: DockerConfig) -> list[Finding]:
+    """What is not to be had where the engine sees no files of this machine."""
+    found = []
+    if not config.is_local and config.file_root:
+        what = "git.file_root cannot be mounted elsewhere: builds of file:// URLs fail there"
+        found.append(Finding(ok=True, what=what, fix="use an engine on this machine for those projects"))
     if not config.is_local and config.ca_bundle:
         what = "builds.ca_bundle cannot be mounted elsewhere: fetch and commands get it, the way to the daemon does not"
         found.append(Finding(ok=True, what=what, fix="put it into the image: scalemesh builder image build --base"))
     return found
+
+
+def image_later(config: DockerConfig) -> Finding:
+    """A check has no time to pull an image."""
+    what = f"image {config.image_name} is not there yet: the first build pulls it, and no job was run"
+    return Finding(ok=True, what=what, fix=f"docker pull {config.image_name}, then check again")
 
 
 def proof_job(config: DockerConfig) -> BuildJob:

@@ -5,28 +5,47 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from docker.errors import APIError, ImageNotFound, NotFound
+from docker.utils import parse_repository_tag
 
 from builder.packing import fingerprint
 from plugins.executors.docker.config import DockerConfig
-from plugins.executors.docker.recipe import OWNER, PART
+from plugins.executors.docker.recipe import DEPLOYMENT, NEVER_BEGAN, OWNER, PART, PROOF_PREFIX
 from scalemesh.errors import RefusedError
 
 LABEL: Final = "scalemesh.builder"
 ORPHAN_S: Final = 60.0
 
 
-def provide(client: Any, config: DockerConfig) -> None:
+def is_wanted(client: Any, config: DockerConfig) -> bool:
+    """Whether the image has to be pulled before a job can run it. The name that we make ourselves is no registry's."""
+    if not config.image or config.pull == "never":
+        return False
+    return config.pull == "always" or _found(client, config) is None
+
+
+def pull(client: Any, config: DockerConfig) -> None:
+    """Pull it. Takes as long as it takes.
+
+    Raises:
+        RefusedError: it cannot be had.
+    """
+    login = None
+    if config.registry_user:
+        login = {"username": config.registry_user, "password": str(config.registry_password)}
+    name, tag = parse_repository_tag(config.image)
+    try:
+        client.images.pull(name, tag=tag or "latest", auth_config=login)
+    except (NotFound, APIError) as error:
+        raise absent(config.image_name, f"it cannot be pulled: {error.explanation or error}"[-400:]) from error
+
+
+def see(client: Any, config: DockerConfig) -> None:
     """See that the image is there and holds this release's builder.
 
     Raises:
-        RefusedError: it is absent and cannot be had, or holds another builder.
+        RefusedError: it is absent, or holds another builder.
     """
-    image = None
-    if config.pull != "always":
-        with suppress(ImageNotFound):
-            image = client.images.get(config.image_name)
-    if image is None and config.pull != "never" and _may_be_pulled(config):
-        image = _pulled(client, config)
+    image = _found(client, config)
     if image is None:
         raise absent(config.image_name)
     inside = (image.labels or {}).get(LABEL, "")
@@ -48,48 +67,51 @@ def absent(name: str, why: str = "") -> RefusedError:
 
 
 def sweep_orphans(client: Any, owner: str, older_s: float = ORPHAN_S) -> None:
-    """Remove networks' holders and volumes whose job has no container, as after a kill between two steps.
+    """Remove what belongs to no job, as after a kill between two steps; then volumes that nothing uses.
 
-    Not those made within the last *older_s*: their job may be on its way.
+    Not what was made within the last *older_s*: its job may be on its way.
     """
     filters = {"label": f"{OWNER}={owner}"}
     before = datetime.now(UTC) - timedelta(seconds=older_s)
-    orphans = list(client.containers.list(all=True, filters=filters, ignore_removed=True))
-    jobs = {each.name for each in orphans if each.labels.get(PART) == "job"}
-    for each in orphans:
+    found = list(client.containers.list(all=True, filters=filters, ignore_removed=True))
+    jobs = {each.name for each in found if each.labels.get(PART) == "job" and not _is_unfinished(each)}
+    for each in found:
         is_old = datetime.fromisoformat(each.attrs["Created"][:19] + "+00:00") < before
-        if each.labels.get(PART) == "network" and each.name.removesuffix("-net") not in jobs and is_old:
+        if each.name.removesuffix("-net") not in jobs and is_old:
             with suppress(NotFound, APIError):
                 each.remove(force=True, v=True)
     for volume in client.volumes.list(filters=filters):
         if volume.name not in jobs and datetime.fromisoformat(volume.attrs["CreatedAt"]) < before:
-            with suppress(NotFound, APIError):
+            with suppress(NotFound, APIError):  # one that a young container uses
                 volume.remove()
 
 
 def sweep_images(client: Any, config: DockerConfig) -> None:
-    """Remove images of former releases under the name of ours, but for the newest few; used ones stay."""
-    repository = config.image_name.rpartition(":")[0] or config.image_name
-    old = [each for each in client.images.list(name=repository) if (each.labels or {}).get(LABEL) != fingerprint()]
+    """Remove images of former releases under the name of ours, but for the newest few; used ones stay.
+
+    Not those that never held a builder: an operator may keep others under the same name.
+    """
+    repository, _ = parse_repository_tag(config.image_name)
+    old = [each for each in client.images.list(name=repository) if _is_former(each)]
     old.sort(key=lambda each: str(each.attrs["Created"]), reverse=True)
     for each in old[config.keep_images :]:
         with suppress(APIError):
             client.images.remove(each.id)
 
 
-def _may_be_pulled(config: DockerConfig) -> bool:
-    """The name that we make ourselves is no registry's."""
-    return bool(config.image)
-
-
-def _pulled(client: Any, config: DockerConfig) -> Any:
-    login = None
-    if config.registry_user:
-        login = {"username": config.registry_user, "password": config.registry_password}
-    name, _, tag = (
-        config.image.rpartition(":") if ":" in config.image.rpartition("/")[2] else (config.image, "", "latest")
-    )
+def _found(client: Any, config: DockerConfig) -> Any | None:
     try:
-        return client.images.pull(name, tag=tag, auth_config=login)
-    except (NotFound, APIError) as error:
-        raise absent(config.image_name, f"it cannot be pulled: {error.explanation or error}"[-400:]) from error
+        return client.images.get(config.image_name)
+    except ImageNotFound:
+        return None
+
+
+def _is_former(image: Any) -> bool:
+    inside = (image.labels or {}).get(LABEL, "")
+    return bool(inside) and inside != fingerprint()
+
+
+def _is_unfinished(container: Any) -> bool:
+    """Whether its start was cut off, or it is a check's whose daemon was."""
+    is_proof = str(container.labels.get(DEPLOYMENT, "")).startswith(PROOF_PREFIX)
+    return is_proof or bool(container.status == NEVER_BEGAN)

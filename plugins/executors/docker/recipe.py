@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from docker.types import LogConfig, Mount, Ulimit
 
-from builder.addresses import FORBIDDEN
+from builder.addresses import Reach
+from builder.holder import resolvers
 from builder.netlink import Netlink
 from plugins.executors.docker.config import DockerConfig
 from scalemesh.errors import RefusedError, UnreachableError
@@ -21,12 +22,18 @@ OWNER: Final = "scalemesh.owner"
 DEPLOYMENT: Final = "scalemesh.deployment"
 ATTEMPT: Final = "scalemesh.attempt"
 PART: Final = "scalemesh.part"  #: "job" or "network"
+NEVER_BEGAN: Final = "created"  #: the engine's word for a container that was made, no more
+PROOF_PREFIX: Final = "proof-"  #: of deployments of check's tiny jobs; none of ours begins with it
 DEADLINE: Final = "scalemesh.deadline_s"  #: from its start, after which a job's container is killed
 #: To become the second user and to end its processes; to read and hand over files of both.
 ROOT_CAPABILITIES: Final = ("SETUID", "SETGID", "SETPCAP", "KILL", "CHOWN", "DAC_OVERRIDE")
 NORMAL_WEIGHT: Final = 100
 NORMAL_SHARES: Final = 1024
 HOLDER_MIB: Final = 64
+IPV6: Final = Path("/proc/sys/net/ipv6")
+OPEN_FILES: Final = 4096  #: of one process; an engine that may have few more itself refuses to give more
+#: Of systemd's resolver, where that is in the way, or of the machine itself.
+RESOLVERS: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +47,20 @@ class Recipe:
         return f"scalemesh-{self.config.owner}-{deployment.lower().replace('_', '-')}-{attempt}"
 
     def labels(self, deployment: DeploymentId, attempt: int, part: str) -> dict[str, str]:
-        return {OWNER: self.config.owner, DEPLOYMENT: deployment, ATTEMPT: str(attempt), PART: part}
+        own = {OWNER: self.config.owner, DEPLOYMENT: deployment, ATTEMPT: str(attempt), PART: part}
+        return {**self.config.labels, **own}
 
     def holder(self, job: BuildJob) -> dict[str, Any]:
         """The container that shuts the job's network and keeps it."""
-        wanted = {"shut": self._shut(), "let": list(self.config.allow_networks), "daemon": self._daemon(job)}
+        shut, let = self._reach().routes()
+        wanted = {"shut": shut, "let": let, "resolvers": self._resolvers(), "daemon": self._daemon(job)}
         return {
             "command": ["holder", json.dumps(wanted)],
             "user": "0:0",
             "cap_drop": ["ALL"],
             "cap_add": ["NET_ADMIN"],
             "network_mode": self.config.bridge,
-            "sysctls": {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"},
+            "sysctls": self._no_ipv6(),
             "mem_limit": HOLDER_MIB << 20,
             "memswap_limit": HOLDER_MIB << 20,
             "pids_limit": 8,
@@ -78,12 +87,17 @@ class Recipe:
             "pids_limit": limits.pids,
             "cpu_shares": max(2, limits.cpu_weight * NORMAL_SHARES // NORMAL_WEIGHT),
             "nano_cpus": int(self.config.cpus * 1e9),
-            "ulimits": [Ulimit(name="nofile", soft=4096, hard=4096), Ulimit(name="core", soft=0, hard=0)],
+            "ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES), Ulimit(name="core", soft=0, hard=0)],
             "oom_score_adj": 500,  # rather a build than the daemon or a site
             "init": True,
             **shown,
             **self._common(job, "job"),
         }
+
+    def _no_ipv6(self) -> dict[str, str]:
+        if self.config.is_local and not IPV6.exists():  # a kernel without it refuses to hear of it
+            return {}
+        return {f"net.ipv6.conf.{name}.disable_ipv6": "1" for name in ("all", "default")}
 
     def _common(self, job: BuildJob, part: str) -> dict[str, Any]:
         labels = self.labels(job.deployment, job.attempt, part)
@@ -92,6 +106,7 @@ class Recipe:
         return {
             "image": self.config.image_name,
             "labels": labels,
+            "use_config_proxy": False,  # what the client's own settings say of proxies: builds.env is for that
             "read_only": True,
             "security_opt": ["no-new-privileges"],
             "ipc_mode": "private",
@@ -144,12 +159,23 @@ class Recipe:
             found.append(_bound(self.config.file_root, self.config.file_root))
         return found
 
-    def _shut(self) -> list[str]:
-        shut = [network for network in FORBIDDEN if network != "127.0.0.0/8"]
-        if self.config.is_local:  # the public addresses of this machine are no neighbours of strangers' builds
+    def _reach(self) -> Reach:
+        """What is near: the addresses of this machine, and of the engine's where that is another.
+
+        Public ones too: no service that runs there beside sites is a stranger's build's business.
+        """
+        if self.config.is_local:
             with Netlink() as netlink:
-                shut += [f"{address}/32" for address in netlink.addresses() if "." in address]
-        return [network for network in dict.fromkeys(shut) if network != "127.0.0.1/32"]
+                own = netlink.addresses()
+        else:
+            own = _looked_up(urlsplit(self.config.engine).hostname or "", 0, "executor.docker.host")
+        return Reach(self.config.allow_networks, tuple(address for address in own if "." in address))
+
+    def _resolvers(self) -> list[str]:
+        """This machine's: a network of the engine's own shows containers a resolver of the engine, which asks these."""
+        if not self.config.is_local:
+            return []
+        return next((found for path in RESOLVERS if path.exists() if (found := resolvers(path.read_text()))), [])
 
     def _daemon(self, job: BuildJob) -> str:
         """``address:port`` of the daemon, where it is reached by one; empty where its socket is in the container."""
@@ -157,16 +183,22 @@ class Recipe:
             return ""
         parts = urlsplit(job.url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            found = socket.getaddrinfo(parts.hostname, port, socket.AF_INET, socket.SOCK_STREAM)
-        except OSError as error:
-            raise UnreachableError(f"{parts.hostname}: no such host", why=f"builds reach us by {job.url}") from error
-        return f"{found[0][4][0]}:{port}"
+        found = _looked_up(parts.hostname or "", port, "builds.public_url")
+        return f"{found[0]}:{port}"
 
 
 def ref_of(labels: dict[str, str], name: str) -> JobRef:
     """The job that a container of ours belongs to."""
     return JobRef(deployment=DeploymentId(labels[DEPLOYMENT]), attempt=int(labels[ATTEMPT]), where=name)
+
+
+def _looked_up(host: str, port: int, setting: str) -> list[str]:
+    """The IPv4 addresses of *host*, at least one."""
+    try:
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UnreachableError(f"{host}: no such host", why=f"{setting} names it: {error}") from error
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
 def _bound(source: str, target: str) -> Any:

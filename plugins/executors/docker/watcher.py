@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,9 @@ from plugins.executors.docker.engine import Engine, close_stream
 log = logging.getLogger(__name__)
 EVENTS: Final = ("die", "destroy", "oom")
 BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0)
+RENEW_S: Final = 60.0  #: a connection that died without a word would be silent for ever
+#: What happened so long before a stream began is told again: an engine answers before it begins to listen.
+BACK_S: Final = 90
 
 
 class Watcher:
@@ -42,14 +46,23 @@ class Watcher:
             if not self._listeners[container]:
                 del self._listeners[container]
 
+    async def renew(self, every_s: float) -> None:
+        """Break the stream off now and then, until cancelled: it starts anew, and all who wait look again."""
+        while True:
+            await asyncio.sleep(every_s)
+            self._break_off()
+
     def close(self) -> None:
         """End the stream and its thread."""
         self._ended.set()
+        self._break_off()
+        self._thread.join(5)
+
+    def _break_off(self) -> None:
         stream = self._stream
         if stream is not None:
             with suppress(OSError, ValueError, AttributeError):
                 stream.close()  # wakes the thread, which lets go of the rest
-        self._thread.join(5)
 
     def _serve(self) -> None:
         failures = 0
@@ -64,7 +77,8 @@ class Watcher:
 
     def _read(self) -> None:
         filters = {"label": [f"scalemesh.owner={self._owner}"], "type": ["container"], "event": list(EVENTS)}
-        self._stream = self._engine.client().api.events(filters=filters, decode=True)
+        since = int(time.time()) - BACK_S
+        self._stream = self._engine.client().api.events(since=since, filters=filters, decode=True)
         self._tell(None)  # what happened while nobody listened
         try:
             for event in self._stream:

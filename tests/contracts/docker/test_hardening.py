@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from plugins.executors.docker import DockerExecutor
+from plugins.executors.docker import DockerConfig, DockerExecutor
 from scalemesh.errors import RefusedError
 from scalemesh.values import EndCause
 from tests.contracts.docker.conftest import Run
@@ -69,6 +70,59 @@ async def test_processors_are_limited_where_that_is_set(place: DockerPlace) -> N
         (facts,) = json.loads(docker("inspect", ref.where))
         assert facts["HostConfig"]["NanoCpus"] == 500_000_000
         await executor.stop(ref)
+
+
+async def test_a_job_is_told_nothing_of_the_docker_clients_own_proxies(
+    place: DockerPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such addresses often hold a password; the docker program itself puts them into every container."""
+    settings = tmp_path / "client"
+    settings.mkdir()
+    proxies = {"default": {"httpProxy": "http://user:word@proxy.test:3128", "noProxy": "none.test"}}
+    (settings / "config.json").write_text(json.dumps({"proxies": proxies}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(settings))
+    image = place.config.image
+    attack = docker("run", "--rm", "--entrypoint", "/usr/bin/env", image)
+    assert "user:word@proxy.test" in attack
+    async with place.open() as executor:
+        ref = await executor.start(place.job("print(sorted(os.environ))"))
+        await executor.wait(ref)
+        said = docker("logs", ref.where)
+        await executor.stop(ref)
+    assert "SCALEMESH_URL" in said
+    assert "proxy" not in said.lower()
+
+
+async def test_what_the_operator_shares_with_builds_is_there_and_cannot_be_written(
+    place: DockerPlace, tmp_path: Path
+) -> None:
+    authorities, root = tmp_path / "ca.pem", tmp_path / "repositories"
+    authorities.write_text("an authority")
+    root.mkdir()
+    (root / "one").write_text("a repository")
+    place.config = replace(place.config, ca_bundle=str(authorities), file_root=str(root), labels={"team": "web"})
+    program = f"""
+        print(open(os.environ["SCALEMESH_CA"]).read(), open("{root}/one").read())
+        for path in (os.environ["SCALEMESH_CA"], "{root}/one", "{root}/two"):
+            try:
+                open(path, "w")
+            except OSError as error:
+                print(error.strerror)
+    """
+    async with place.open() as executor:
+        ref = await executor.start(place.job(program))
+        assert (await executor.wait(ref)).cause is EndCause.OK
+        said = docker("logs", ref.where).splitlines()
+        for kind in ("container", "volume"):
+            (facts,) = json.loads(docker(kind, "inspect", ref.where))
+            assert (facts.get("Labels") or facts["Config"]["Labels"])["team"] == "web"
+        await executor.stop(ref)
+    assert said == ["an authority a repository", *["Read-only file system"] * 3]
+
+
+def test_labels_of_the_operator_cannot_be_taken_for_ours() -> None:
+    with pytest.raises(ValueError, match="are our own"):
+        DockerConfig(labels={"scalemesh.owner": "0" * 12})
 
 
 async def test_a_flood_of_output_fills_no_disk(executor: DockerExecutor, place: DockerPlace) -> None:

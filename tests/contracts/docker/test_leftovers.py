@@ -10,7 +10,7 @@ import pytest
 from plugins.executors.docker import DockerExecutor, images
 from plugins.executors.docker.recipe import Recipe
 from scalemesh.errors import ScaleMeshError
-from scalemesh.values import BuildJob, EndCause, Network
+from scalemesh.values import BuildJob, EndCause, JobRef, Network
 from tests.contracts.executor.places.docker import DockerPlace
 from tests.rigs.docker import docker
 
@@ -39,6 +39,12 @@ def before_the_start(place: DockerPlace, job: BuildJob, name: str) -> None:
     client.close()
 
 
+def swept(place: DockerPlace, older_s: float) -> None:
+    client = client_package.from_env()
+    images.sweep_orphans(client, place.owner, older_s)
+    client.close()
+
+
 @pytest.mark.parametrize("cut", [after_the_holder, after_the_volume, before_the_start])
 async def test_a_start_that_was_cut_off_is_done_anew(executor: DockerExecutor, place: DockerPlace, cut: Cut) -> None:
     job = place.job("sys.exit(4)")
@@ -57,18 +63,37 @@ async def test_what_belongs_to_no_job_is_swept_once_it_is_old(executor: DockerEx
     unnamed = docker("inspect", f"{name}-net", "--format", "{{range .Mounts}}{{.Name}} {{end}}").split()
     assert len(unnamed) == 2
 
-    def swept(older_s: float) -> None:
-        client = client_package.from_env()
-        images.sweep_orphans(client, place.owner, older_s)
-        client.close()
-
-    await asyncio.to_thread(swept, 3600)
+    await asyncio.to_thread(swept, place, 3600)
     assert len(await place.leftovers()) == 5, "what is young may be a job that is being started"
-    await asyncio.to_thread(swept, -60)
+    await asyncio.to_thread(swept, place, -60)
     left = await place.leftovers()
     assert sorted(left) == sorted([kept.where, kept.where, f"{kept.where}-net"])
     assert await place.processes(kept)
     assert not set(unnamed) & set(docker("volume", "ls", "--quiet").split())
+
+
+async def test_a_container_that_was_never_started_is_no_running_job_and_is_swept(
+    executor: DockerExecutor, place: DockerPlace
+) -> None:
+    """A daemon that finds it starts its build anew, which costs no attempt."""
+    job = place.job("sys.exit(0)")
+    await asyncio.to_thread(before_the_start, place, job, f"scalemesh-{place.owner}-dpl-one-1")
+    assert list(await executor.running()) == []
+    ref = JobRef(deployment=job.deployment, attempt=1, where="")
+    assert (await asyncio.wait_for(executor.wait(ref), 5)).cause is EndCause.LOST
+    await asyncio.to_thread(swept, place, -60)
+    assert await place.leftovers() == []
+
+
+async def test_what_a_check_that_was_killed_left_is_swept(executor: DockerExecutor, place: DockerPlace) -> None:
+    job = replace(place.job("sys.exit(0)", deployment="proof-0a0a0a0a"), network=Network.FULL)
+    await executor.wait(await executor.start(job))
+    assert list(await executor.running()) == []
+    assert len(await place.leftovers()) == 3
+    await asyncio.to_thread(swept, place, 3600)
+    assert len(await place.leftovers()) == 3
+    await asyncio.to_thread(swept, place, -60)
+    assert await place.leftovers() == []
 
 
 async def test_images_of_former_releases_are_removed_but_for_the_newest(place: DockerPlace) -> None:

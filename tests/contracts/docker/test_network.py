@@ -4,11 +4,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builder.holder import resolvers
 from plugins.executors.docker import DockerExecutor
+from plugins.executors.docker.recipe import Recipe
+from scalemesh.errors import RefusedError
 from scalemesh.values import EndCause, Network
 from tests.contracts.docker.conftest import Run
 from tests.contracts.executor.places.docker import DockerPlace
@@ -91,6 +95,76 @@ async def test_networks_that_the_operator_allows_are_reached(place: DockerPlace,
     assert seen["service"] == "open"
     assert seen["neighbour"] != "open"
     assert seen["metadata"] != "open"
+
+
+async def test_a_wide_network_that_is_allowed_opens_neither_this_machine_nor_other_containers(
+    place: DockerPlace, service: str
+) -> None:
+    place.config = replace(place.config, allow_networks=("10.0.0.0/8", "172.16.0.0/12"))
+    async with place.open() as executor:
+        seen = await seen_by(executor, place, service, Network.FULL)
+    assert seen["private"] == "open"
+    assert "open" not in {seen["service"], seen["neighbour"], seen["metadata"]}
+
+
+async def test_where_the_daemon_is_reached_by_its_address_nothing_else_of_that_address_is(
+    place: DockerPlace, service: str
+) -> None:
+    """The service of this test is the daemon in one job, and a stranger on the daemon's address in the other."""
+    port = int(service.partition(f'"{bridge_address()}", ')[2].partition(",")[0])
+    place.config = replace(place.config, reach="url")
+
+    async def seen_of_daemon_at(daemon: int) -> dict[str, Any]:
+        job = place.job(service)
+        reached = replace(job, url=f"http://{bridge_address()}:{daemon}", network=Network.FULL)
+        async with place.open() as executor:
+            ref = await executor.start(reached)
+            await executor.wait(ref)
+            said = await asyncio.to_thread(docker, "logs", ref.where)
+            await executor.stop(ref)
+        return dict(json.loads(said))
+
+    assert (await seen_of_daemon_at(port))["service"] == "open"
+    stranger = await seen_of_daemon_at(9)
+    assert "open" not in {stranger["service"], stranger["neighbour"], stranger["resolver"]}
+
+
+@pytest.mark.parametrize("network", [Network.PACKAGES, Network.NONE])
+async def test_a_network_that_an_address_cannot_keep_is_refused(place: DockerPlace, network: Network) -> None:
+    place.config = replace(place.config, reach="url")
+    async with place.open() as executor:
+        with pytest.raises(RefusedError, match="needs the daemon's socket"):
+            await executor.start(replace(place.job("sys.exit(0)"), url="http://192.0.2.1", network=network))
+        with pytest.raises(RefusedError, match="cannot reach the daemon") as told:
+            await executor.start(replace(place.job("sys.exit(0)"), url=None, network=network))
+        assert "builds.public_url" in told.value.fix
+    assert await place.leftovers() == []
+
+
+async def test_names_are_found_also_on_a_network_of_the_operators_own(place: DockerPlace, service: str) -> None:
+    """There the engine itself resolves names, from inside the job's network: by this machine's resolvers, port 53."""
+    (resolver, *_) = resolvers(Path("/etc/resolv.conf").read_text()) or pytest.skip("NOT RUN: a resolver of its own")
+    name = f"scalemesh-test-{place.owner}"
+    docker("network", "create", name)
+    place.config = replace(place.config, bridge=name)
+    program = service.replace(f'tried("{bridge_address()}", 53,', f'tried("{resolver}", 53,')
+    program = program.replace('"10.0.0.1", 80', f'"{resolver}", 54')
+    try:
+        async with place.open() as executor:
+            seen = await seen_by(executor, place, program, Network.FULL)
+        assert seen["resolver"] == "open"
+        assert "open" not in {seen["private"], seen["service"], seen["metadata"]}
+    finally:
+        docker("network", "rm", name)
+
+
+def test_an_engine_elsewhere_is_shut_by_its_own_address(place: DockerPlace) -> None:
+    recipe = Recipe(replace(place.config, host="tcp://203.0.113.7:2376"), 0)
+    job = replace(place.job("sys.exit(0)"), url="https://203.0.113.9")
+    wanted = json.loads(recipe.holder(job)["command"][1])
+    assert "203.0.113.7/32" in wanted["shut"]
+    assert wanted["daemon"] == "203.0.113.9:443"
+    assert wanted["resolvers"] == []
 
 
 @pytest.mark.parametrize("network", [Network.PACKAGES, Network.NONE])

@@ -2,33 +2,52 @@
 
 import asyncio
 import contextlib
+import ssl
 import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from plugins.executors.docker import DockerExecutor
 from scalemesh.errors import UnreachableError
 from scalemesh.values import EndCause
 from tests.contracts.executor.places.docker import DockerPlace
 from tests.contracts.executor.processes import eventually
+from tests.rigs import tls
+from tests.rigs.docker import docker
 
 pytestmark = pytest.mark.timeout(90)
 ENGINE = "/var/run/docker.sock"
 
 
 class Relay:
-    """Stands before the engine's socket, and can be cut."""
+    """Stands before the engine's socket, and can be cut, or fall silent."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.is_mute = False  #: takes connections and answers nothing
         self._server: asyncio.Server | None = None
         self._carried: set[asyncio.Task[None]] = set()
+        self._streams: set[asyncio.Task[None]] = set()
+        self._silent: list[asyncio.StreamWriter] = []
 
     async def start(self) -> None:
         self.path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._accept, str(self.path))
+
+    async def start_tls(self, address: str, context: ssl.SSLContext) -> int:
+        """Listen on TCP with TLS instead; returns the port."""
+        self._server = await asyncio.start_server(self._accept, address, 0, ssl=context)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def lose_streams(self) -> None:
+        """Carry no more of the streams of events that are open: neither end hears that they are dead."""
+        assert self._streams
+        for task in self._streams:
+            task.cancel()
 
     async def cut(self) -> None:
         assert self._server is not None
@@ -37,6 +56,8 @@ class Relay:
         for task in self._carried:
             task.cancel()
         await asyncio.gather(*self._carried, return_exceptions=True)
+        for writer in self._silent:
+            writer.transport.abort()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._carry(reader, writer))
@@ -44,12 +65,25 @@ class Relay:
         task.add_done_callback(self._carried.discard)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_mute:
+            self._silent.append(writer)
+            return
         far_reader, far_writer = await asyncio.open_unix_connection(ENGINE)
+        task = asyncio.current_task()
+        assert task is not None
         try:
+            first = await reader.read(65536)
+            if b"/events?" in first:
+                self._streams.add(task)
+            far_writer.write(first)
             await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
         finally:
-            for one in (writer, far_writer):
-                one.transport.abort()
+            far_writer.transport.abort()
+            if task in self._streams and self._server is not None and self._server.is_serving():
+                self._silent.append(writer)
+            else:
+                writer.transport.abort()
+            self._streams.discard(task)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,6 +117,92 @@ async def test_a_job_that_ends_while_the_engine_is_away_is_told_when_it_is_back(
         await relay.start()
         assert (await asyncio.wait_for(waiting, 20)).exit_code == 6
         await executor.stop(ref)
+
+
+async def test_a_stream_of_events_that_died_without_a_word_is_begun_anew(place: DockerPlace, relay: Relay) -> None:
+    async with DockerExecutor.open(place.config, renew_s=1) as executor:
+        ref = await executor.start(place.job("time.sleep(1.5); sys.exit(6)"))
+        waiting = asyncio.create_task(executor.wait(ref))
+        await eventually(lambda: is_alive(place, ref))
+        relay.lose_streams()
+        assert (await asyncio.wait_for(waiting, 20)).exit_code == 6
+        await executor.stop(ref)
+
+
+async def test_a_check_of_an_engine_that_says_nothing_ends_in_time(place: DockerPlace, relay: Relay) -> None:
+    relay.is_mute = True
+    began = time.monotonic()
+    async with place.open() as executor:
+        (finding,) = await executor.check()
+        assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20, "the daemon ends all the same"
+    assert not finding.ok
+    assert "does not answer" in finding.what
+    assert "systemctl start docker" in finding.fix
+
+
+@pytest.mark.parametrize("words", [("stop",), ("kill",), ("kill", "--signal", "TERM"), ("kill", "--signal", "HUP")])
+async def test_a_job_that_somebody_ends_is_lost_and_so_tried_again(place: DockerPlace, words: tuple[str, ...]) -> None:
+    """So does an engine that stops: it ends its containers in the way of ``docker stop``."""
+    async with place.open() as executor:
+        ref = await executor.start(place.job("time.sleep(1000)"))
+        await eventually(lambda: is_alive(place, ref))
+        await asyncio.to_thread(docker, *words, ref.where)
+        assert (await asyncio.wait_for(executor.wait(ref), 20)).cause is EndCause.LOST
+        await executor.stop(ref)
+
+
+@pytest.fixture
+async def by_tls(place: DockerPlace, tmp_path: Path) -> AsyncIterator[None]:
+    """The place's engine is reached by TCP with TLS, and asks for a certificate."""
+    pem = tls.certificate(tmp_path, "127.0.0.1")
+    context = tls.serving(pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(pem)
+    relay = Relay(tmp_path / "unused")
+    host = f"tcp://127.0.0.1:{await relay.start_tls('127.0.0.1', context)}"
+    place.config = replace(place.config, host=host, tls_ca=str(pem), tls_cert=str(pem), tls_key=str(pem))
+    yield
+    await relay.cut()
+
+
+@pytest.mark.usefixtures("by_tls")
+async def test_an_engine_elsewhere_runs_jobs_by_tls(place: DockerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
+    async with place.open() as executor:
+        assert not executor.uses_this_machine
+        ref = await executor.start(replace(place.job("sys.exit(6)"), url="http://192.0.2.1"))
+        assert (await executor.wait(ref)).exit_code == 6
+        await executor.stop(ref)
+    assert await place.leftovers() == []
+
+
+@pytest.mark.usefixtures("by_tls")
+async def test_an_engine_that_does_not_know_us_is_not_spoken_to(place: DockerPlace) -> None:
+    place.config = replace(place.config, tls_cert="", tls_key="")
+    assert "tls_cert" in await told_of(place)
+
+
+@pytest.mark.usefixtures("by_tls")
+async def test_an_engine_that_we_do_not_know_is_not_spoken_to(place: DockerPlace) -> None:
+    place.config = replace(place.config, tls_ca="")
+    assert "tls_ca" in await told_of(place)
+
+
+async def test_a_certificate_that_is_not_there_is_told(place: DockerPlace) -> None:
+    place.config = replace(place.config, host="tcp://127.0.0.1:9", tls_ca="/nowhere/ca.pem")
+    assert "tls_ca" in await told_of(place)
+
+
+async def told_of(place: DockerPlace) -> str:
+    """What a start and a check say is to be done."""
+    async with place.open() as executor:
+        with pytest.raises(UnreachableError) as told:
+            await executor.start(replace(place.job("sys.exit(6)"), url="http://192.0.2.1"))
+        (finding,) = await executor.check()
+    assert not finding.ok
+    assert finding.fix == told.value.fix
+    return finding.fix
 
 
 async def test_without_an_engine_the_executor_opens_and_says_what_is_wrong(place: DockerPlace, tmp_path: Path) -> None:

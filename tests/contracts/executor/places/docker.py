@@ -21,7 +21,9 @@ class DockerPlace:
         self.owner = secrets.token_hex(6)
         self.sockets = folder / "sockets"
         self.sockets.mkdir(mode=0o711)
-        self.config = DockerConfig(image=image, pull="never", owner=self.owner, socket=str(self.sockets / "api.sock"))
+        socket = str(self.sockets / "api.sock")
+        # Images of other checkouts, whose tests may run beside these, are not ours to sweep.
+        self.config = DockerConfig(image=image, pull="never", keep_images=1000, owner=self.owner, socket=socket)
 
     def open(self) -> AbstractAsyncContextManager[DockerExecutor]:
         return DockerExecutor.open(self.config, grace_s=0)
