@@ -340,5 +340,5 @@ async def test_a_lease_that_runs_out_is_looked_after_while_another_executor_is_d
 
 
 async def test_a_job_is_told_the_network_of_builds(tmp_path: Path) -> None:
-    async with begin(tmp_path, EndsWhenTold(), Builds(total_memory_mib=8192, network=Network.NONE)) as life:
-        assert (await life.executor.job(await life.submit())).network is Network.NONE
+    async with begin(tmp_path, EndsWhenTold(), Builds(total_memory_mib=8192, network=Network.PACKAGES)) as life:
+        assert (await life.executor.job(await life.submit())).network is Network.PACKAGES
