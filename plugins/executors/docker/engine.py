@@ -1,12 +1,11 @@
-"""The engine's client, whose calls block: they run in a few threads of our own. Errors become ours here."""
+"""The engine's client, whose calls block: they run in threads, a few at a time. Errors become ours here."""
 
 import asyncio
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import docker
 from docker.errors import APIError, DockerException, NotFound
@@ -19,10 +18,10 @@ from scalemesh.errors import RefusedError, UnreachableError
 THREADS: Final = 8
 TIMEOUT_S: Final = 30
 PING_S: Final = 4
+CLOSE_S: Final = 2.0
 OLDEST: Final = "1.40"  #: spoken until the engine has told what it speaks
 CONFLICT: Final = 409
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -31,7 +30,7 @@ class Engine:
 
     def __init__(self, config: DockerConfig) -> None:
         self._config = config
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
+        self._turns = asyncio.Semaphore(THREADS)
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -43,23 +42,12 @@ class Engine:
             UnreachableError: the engine does not answer, or cannot do it now.
             RefusedError: it said no.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._called, work)
+        await self._turns.acquire()
+        return await _in_thread(lambda: self._called(work), self._turns.release)
 
     async def call_apart(self, work: Callable[[Any], T]) -> T:
-        """As ``call``, for what may take many minutes: in a thread that neither calls nor ``close`` wait for."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-
-        def serve() -> None:
-            try:
-                found = self._called(work)
-            except Exception as error:  # noqa: BLE001 - told to whoever waits
-                _tell(loop, done, done.set_exception, error)
-            else:
-                _tell(loop, done, done.set_result, found)
-
-        threading.Thread(target=serve, name="docker apart", daemon=True).start()
-        return await done
+        """As ``call``, for what may take many minutes: other calls do not wait for it."""
+        return await _in_thread(lambda: self._called(work), lambda: None)
 
     async def ping(self) -> None:
         """See within seconds that the engine answers, on a connection of its own.
@@ -67,7 +55,7 @@ class Engine:
         Raises:
             UnreachableError: it does not.
         """
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._pinged)
+        await _in_thread(self._pinged, lambda: None)
 
     def _pinged(self) -> None:
         try:
@@ -113,9 +101,12 @@ class Engine:
         made.api.trust_env = False  # else REQUESTS_CA_BUNDLE would win over tls_ca
         return made
 
-    def close(self) -> None:
-        """Let go of threads and connections. Blocks as long as a call under way."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+    async def close(self) -> None:
+        """Let go of the connections, once calls under way have ended; those of an engine that hangs are left behind."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                for _ in range(THREADS):
+                    await self._turns.acquire()
         if self._client is not None:
             self._client.close()
 
@@ -135,10 +126,34 @@ def _knock(engine: str, timeout_s: int) -> None:
             one.connect(engine.removeprefix("unix://"))
 
 
-def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future[T], how: Callable[[Any], None], what: Any) -> None:
-    """Bring the end of a thread to who waits for it; he may be gone, and his loop too."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(lambda: None if done.done() else how(what))
+async def _in_thread(work: Callable[[], T], ended: Callable[[], object]) -> T:
+    """Do *work* in a thread that the end of the process does not wait for; then *ended*, in the loop, in any case.
+
+    Whoever waits may be cancelled: the thread goes on, and nobody is told what became of it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(found: T | None, error: Exception | None) -> None:
+        ended()
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast("T", found))
+
+    def serve() -> None:
+        found, failed = None, None
+        try:
+            found = work()
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            failed = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, found, failed)
+
+    threading.Thread(target=serve, name="docker", daemon=True).start()
+    return await done
 
 
 def close_stream(stream: Any) -> None:

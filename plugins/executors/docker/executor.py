@@ -67,7 +67,7 @@ class DockerExecutor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(watcher.close)
-            await asyncio.to_thread(engine.close)
+            await engine.close()
 
     @property
     def uses_this_machine(self) -> bool:
