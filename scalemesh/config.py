@@ -190,10 +190,15 @@ class Builds:
         within("cpu_weight", self.cpu_weight, 1, 10_000)
         check_url("public_url", self.public_url)
         check_url("npm_registry", self.npm_registry)
-        for host in self.allow_hosts:
-            check_host("allow_hosts", host)
         if self.listen is not None and ip_address(self.listen_address[0]).is_unspecified and not self.public_url:
             raise ValueError(f"listen = {self.listen!r}: builders need one address of it; name it by public_url")
+        self._check_each()
+
+    def _check_each(self) -> None:
+        for network in self.allow_networks:
+            check_network("allow_networks", network)
+        for host in self.allow_hosts:
+            check_host("allow_hosts", host)
         for name, value in self.env.items():
             if not _VARIABLE.fullmatch(name) or "\0" in value:
                 raise ValueError(f"env.{name[:80]!r}: is no variable that a program could be given")

@@ -25,7 +25,7 @@ from scalemesh.edge.workers import START_S, Adopt, Workers
 from scalemesh.errors import ConfigError
 from scalemesh.services.hosts import normal_host
 from scalemesh.web.door import Room, open_door
-from scalemesh.web.outlet import Gate, open_outlet
+from scalemesh.web.outlet import Outlet, open_outlet
 
 log = logging.getLogger(__name__)
 STOP_S: Final = 5.0  #: how long open requests may still take once we stop
@@ -48,7 +48,7 @@ class Daemon:
         control: web.Application,
         admin: web.Application,
         builds: web.Application,
-        outgoing: Gate,
+        outlet: Outlet,
         edge: Edge,
         workers: Workers | None,
         background: Sequence[Callable[[], Coroutine[None, None, None]]],
@@ -62,7 +62,7 @@ class Daemon:
         control.middlewares.insert(0, by_host(edge))
         admin.middlewares.insert(0, same_user)
         self._control, self._admin, self._builds, self._edge = control, admin, builds, edge
-        self._outgoing = outgoing
+        self._outlet = outlet
         self.port: int = listeners[0].getsockname()[1]
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -86,8 +86,7 @@ class Daemon:
             builders = await use(_listening(self._builds, _unix_socket(builds_socket, 0o666), self._config))
             if self._config.builds.listen is not None:
                 await use(self._listening_to_builders(runner_server(builders)))
-            allowed = self._config.builds.allow_networks
-            await use(open_outlet(builds_socket.parent, self._outgoing, allowed))
+            await use(open_outlet(builds_socket.parent, self._outlet))
             await use(_listening(self._admin, _unix_socket(self._config.admin_socket, 0o600), self._config))
             await use(self._listening_to_all())
             yield

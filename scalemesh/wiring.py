@@ -49,6 +49,8 @@ from scalemesh.services.uploads import Uploads
 from scalemesh.services.vault import BuildTokens, Vault, load_key, owner_of
 from scalemesh.web.app import make_builds_app, make_control_app
 from scalemesh.web.metrics import Metrics
+from scalemesh.web.outlet import Outlet
+from scalemesh.web.upstream import Upstreams
 
 log = logging.getLogger(__name__)
 DAY_S: Final = 24 * 3600
@@ -129,7 +131,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             ),
             admin=make_control_app(services, explainer, plugins.all(), metrics, trusted=True),
             builds=make_builds_app(services.builds),
-            outgoing=Outgoing(services.builds, services.logs, config.builds),
+            outlet=make_outlet(services, config.builds),
             workers=workers,
             edge=edge,
             background=[
@@ -139,6 +141,11 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
                 partial(tell_of_builds, plugins.of_builds()),  # a tiny build: sites do not wait for it
             ],
         )
+
+
+def make_outlet(services: "Services", builds: Builds) -> Outlet:
+    """The way out for builds that have no network of their own."""
+    return Outlet(Outgoing(services.builds, services.logs, builds), builds.allow_networks, Upstreams(builds.env))
 
 
 def serving_workers(

@@ -99,6 +99,7 @@ class BuildCalls:
         self._builds, self._git, self._site_url, self._now = builds, git, site_url, now
         self._builder = fingerprint()
         self._secrets: OrderedDict[DeploymentId, list[Secret]] = OrderedDict()  # of claims; after a restart, read again
+        self._steps: OrderedDict[DeploymentId, str] = OrderedDict()
 
     def who(self, token: str, nonce: str) -> Attempt:
         """Whose token it is; whether *nonce* is the claim's own is seen when something is done in its name.
@@ -169,7 +170,13 @@ class BuildCalls:
         deployment = await self._current(attempt)
         secrets = await self._secrets_of(deployment)
         log_bytes = self._builds.limits().log_bytes
-        return await self._logs.take(deployment.id, attempt.attempt, seq, lines, secrets=secrets, log_bytes=log_bytes)
+        taken = await self._logs.take(deployment.id, attempt.attempt, seq, lines, secrets=secrets, log_bytes=log_bytes)
+        self._note_step(deployment.id, lines)
+        return taken
+
+    def step_of(self, deployment: DeploymentId) -> str:
+        """The step that the newest lines of a running build were of."""
+        return self._steps.get(deployment, "fetch")
 
     async def heartbeat(self, attempt: Attempt, facts: Facts | None) -> None:
         """Renew the lease, note what Git says.
@@ -274,6 +281,7 @@ class BuildCalls:
             raise GoneError(f"{attempt.deployment} was deleted") from error
         if found.attempt != attempt.attempt or found.state is not State.BUILDING:
             self._secrets.pop(found.id, None)
+            self._steps.pop(found.id, None)
             raise GoneError(f"attempt {attempt.attempt} of {found.id} is over", why=f"it is {found.state}")
         _refuse_other(found, attempt)
         return found
@@ -297,6 +305,12 @@ class BuildCalls:
             values = await self._projects.environment(deployment.project, deployment.environment)
             self._remember(deployment.id, values.values())
         return self._secrets[deployment.id]
+
+    def _note_step(self, deployment: DeploymentId, lines: Sequence[Sequence[object]]) -> None:
+        if lines:
+            self._steps[deployment] = str(lines[-1][2])
+        while len(self._steps) > MOST_CLAIMS:
+            self._steps.popitem(last=False)
 
     def _remember(self, deployment: DeploymentId, secrets: Iterable[Secret]) -> None:
         """The very values that were handed out: one that is changed meanwhile is masked all the same."""

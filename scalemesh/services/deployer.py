@@ -23,7 +23,7 @@ from scalemesh.services.executors import Executors
 from scalemesh.services.ids import new_id
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.log_pipeline import LogPipeline
-from scalemesh.services.outgoing import source_is_reached
+from scalemesh.services.outgoing import check_fetchable
 from scalemesh.services.room import Room
 from scalemesh.services.sources import check_branch, check_commit
 from scalemesh.values import (
@@ -218,12 +218,8 @@ class Deployer:
             check_commit(wanted.commit)
         if wanted.source is SourceKind.PREBUILT:
             return
-        if wanted.source is SourceKind.GIT and not source_is_reached(project.git_url, self._builds.network):
-            raise RefusedError(
-                f"{project.name} cannot be fetched",
-                why='builds reach nothing (builds.network = "none")',
-                fix="deploy a folder instead: clone the repository and run scalemesh deploy FOLDER",
-            )
+        if wanted.source is SourceKind.GIT and project.git_url is not None:
+            check_fetchable(project.git_url, self._builds.network)
         kind = self._executors.chosen(project)
         if kind not in self._executors.kinds:
             raise RefusedError(

@@ -3,12 +3,14 @@
 Whether an address may be reached at all is not decided here: see builder.addresses.
 """
 
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from scalemesh.config import Builds
+from scalemesh.errors import RefusedError
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.package_hosts import GIT_HOSTS, PACKAGE_HOSTS
@@ -17,6 +19,8 @@ from scalemesh.values import DeploymentId, Network
 PORTS: Final = frozenset({22, 80, 443, 9418})
 USUAL: Final = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
 MOST_TOLD: Final = 50  #: refused hosts of one build that its log names
+MAX_HOST: Final = 253
+TOLD_SEQ: Final = 1 << 40  #: with the host's checksum: names the line within the log, also for a later daemon
 MOST_BUILDS: Final = 1000  #: whose refused hosts are remembered
 
 
@@ -68,17 +72,39 @@ class Outgoing:
 
     async def tell(self, way: Way, host: str, why: str) -> None:
         """Say in the build's log, once for each host, that it was refused."""
-        told = self._told.setdefault(way.deployment, set())
-        if host not in told and len(told) < MOST_TOLD:
-            told.add(host)
-            await self._logs.write(way.deployment, "install", f"Refused: {host[:253]}: {why}")
+        told, name = self._told.setdefault(way.deployment, set()), host.lower().rstrip(".")[:MAX_HOST]
         while len(self._told) > MOST_BUILDS:
             self._told.popitem(last=False)
+        if name in told or len(told) > MOST_TOLD:
+            return
+        told.add(name)
+        text, once = f"Refused: {name}: {why}", TOLD_SEQ + zlib.crc32(name.encode())
+        if len(told) > MOST_TOLD:
+            text, once = "Refused: more hosts than are named here", TOLD_SEQ - 1
+        await self._logs.write(way.deployment, self._calls.step_of(way.deployment), text, once=once)
 
 
-def source_is_reached(git_url: str | None, network: Network) -> bool:
-    """Whether a build can fetch from *git_url*: with no network, only from a folder of this machine."""
-    return network is not Network.NONE or git_url is None or git_url.startswith("file:")
+def check_fetchable(git_url: str, network: Network) -> None:
+    """Let builds fetch from *git_url*, as far as ``builds.network`` decides it.
+
+    Raises:
+        RefusedError: no build could.
+    """
+    scheme, separator, _ = git_url.partition("://")
+    if network is Network.FULL or scheme == "file":
+        return
+    if network is Network.NONE:
+        raise RefusedError(
+            "the repository cannot be fetched",
+            why='builds reach nothing (builds.network = "none")',
+            fix="deploy a folder instead: clone the repository and run scalemesh deploy FOLDER",
+        )
+    if not separator or scheme not in ("https", "http"):
+        raise RefusedError(
+            "the repository cannot be fetched by ssh or git://",
+            why='the way out of builds is a proxy, which Git uses for https alone (builds.network = "packages")',
+            fix="use the https address of the repository, or deploy a folder",
+        )
 
 
 def _place(url: str) -> tuple[str, int] | None:

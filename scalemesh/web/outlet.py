@@ -2,17 +2,19 @@
 
 A connection begins with the line that builder.forwarder sends, which says whose build it is. The name that is asked for
 is resolved here, each of its addresses is judged, and the connection goes to the very address that was judged, so a
-name that changes its mind between two look-ups gains nothing.
+name that changes its mind between two look-ups gains nothing. Where the operator's company has a proxy of its own, that
+one is asked for the name: it may know names that we do not, and what it leads to is its affair.
 """
 
 import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from builder.addresses import Reach
@@ -20,15 +22,19 @@ from builder.netlink import Netlink
 from builder.protocol import PROXY_WORD
 from scalemesh.errors import ScaleMeshError
 from scalemesh.services.outgoing import Way
+from scalemesh.web.upstream import Upstream, UpstreamError, Upstreams
 
 log = logging.getLogger(__name__)
 
-_MOST_CONNECTIONS: Final = 512
+CONNECTIONS: Final = 2048
+CONNECTIONS_PER_BUILD: Final = 256
 _MOST_HEAD: Final = 16 * 1024
 _HEAD_S: Final = 10.0
 _CONNECT_S: Final = 10.0
 _IDLE_S: Final = 120.0
 _CHUNK: Final = 65536
+EVERYBODY: Final = ""  #: what all builds together have is counted under
+Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class ProxyRefusal(Exception):  # noqa: N818 - an answer, not a failure
@@ -37,6 +43,13 @@ class ProxyRefusal(Exception):  # noqa: N818 - an answer, not a failure
     def __init__(self, status: str, text: str) -> None:
         super().__init__(text)
         self.status = status
+
+
+class NotAllowed(ProxyRefusal):
+    """It may not be asked for: its build's log tells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("403 Forbidden", text)
 
 
 class Gate(Protocol):
@@ -49,27 +62,32 @@ class Gate(Protocol):
         """Say in the build's log that *host* was refused."""
 
 
-class Proxy:
+class Outlet:
     """Answers one connection after the other; keeps count."""
 
-    def __init__(self, gate: Gate, allowed: tuple[str, ...]) -> None:
-        self._gate = gate
-        self._allowed = allowed
-        self._open = 0
+    def __init__(
+        self,
+        gate: Gate,
+        allowed: tuple[str, ...],
+        upstreams: Upstreams,
+        *,
+        connections: int = CONNECTIONS,
+        per_build: int = CONNECTIONS_PER_BUILD,
+    ) -> None:
+        self._gate, self._allowed, self._upstreams = gate, allowed, upstreams
+        self._most, self._most_of_one = connections, per_build
+        self._open: Counter[str] = Counter()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one client's connection until it ends."""
-        self._open += 1
         try:
-            if self._open > _MOST_CONNECTIONS:
-                raise ProxyRefusal("503 Busy", "too many connections of builds at once")
-            await self._carry(reader, writer)
+            with self._counted(EVERYBODY, self._most):
+                await self._carry(reader, writer)
         except ProxyRefusal as refusal:
             writer.write(_answer(refusal.status, str(refusal)))
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError) as error:
             log.debug("a build's connection ended", extra={"error": str(error)})
         finally:
-            self._open -= 1
             with suppress(OSError):
                 writer.close()
                 await writer.wait_closed()
@@ -77,22 +95,30 @@ class Proxy:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(_HEAD_S):
             way = await self._admitted(await reader.readuntil(b"\r\n"))
-            head = await reader.readuntil(b"\r\n\r\n")
-        host, port, first = _wanted(head)
-        if why := way.refusal(host, port):
-            await self._gate.tell(way, host, why)
-            raise ProxyRefusal("403 Forbidden", why)
-        far_reader, far_writer = await self._connect(host, port)
+        with self._counted(way.deployment, self._most_of_one):
+            async with asyncio.timeout(_HEAD_S):
+                host, port, first = _wanted(await reader.readuntil(b"\r\n\r\n"))
+            try:
+                async with self._connected(way, host, port, first) as (far_reader, far_writer):
+                    if not first:
+                        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+                    await _both_ways(reader, writer, far_reader, far_writer)
+            except NotAllowed as refusal:
+                await self._gate.tell(way, host, str(refusal))
+                raise
+
+    @contextmanager
+    def _counted(self, whose: str, most: int) -> Iterator[None]:
+        """Count one more of *whose*, who may have *most*."""
+        if self._open[whose] >= most:
+            raise ProxyRefusal("503 Busy", "too many connections of builds at once")
+        self._open[whose] += 1
         try:
-            if first:
-                far_writer.write(first)
-            else:
-                writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
-            await _both_ways(reader, writer, far_reader, far_writer)
+            yield
         finally:
-            far_writer.close()
-            with suppress(OSError):
-                await far_writer.wait_closed()
+            self._open[whose] -= 1
+            if not self._open[whose]:
+                del self._open[whose]
 
     async def _admitted(self, greeting: bytes) -> Way:
         words = greeting.decode("ascii", "replace").split()
@@ -103,36 +129,49 @@ class Proxy:
         except ScaleMeshError as error:
             raise ProxyRefusal("407 Proxy Authentication Required", error.what) from error
 
-    async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    @asynccontextmanager
+    async def _connected(self, way: Way, host: str, port: int, first: bytes) -> AsyncIterator[Streams]:
+        """A connection to *host* on which *first* was said, straight or by the company's proxy."""
+        if why := way.refusal(host, port):
+            raise NotAllowed(why)
+        upstream = self._upstreams.to(host, port, is_plain=bool(first))
+        addresses = await self._judged(host, port, is_known=upstream is None)
+        streams = await _open([upstream.host], upstream.port) if upstream else await _open(addresses, port)
+        try:
+            if upstream is not None:
+                first = await _by(upstream, streams, host, port, first)
+            streams[1].write(first)
+            yield streams
+        finally:
+            streams[1].close()
+            with suppress(OSError):
+                await streams[1].wait_closed()
+
+    async def _judged(self, host: str, port: int, *, is_known: bool) -> list[str]:
+        """Addresses of *host* that may be reached. Not *is_known*: another will look it up, who may know more names."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_CONNECT_S):
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError, TimeoutError) as error:
+            if not is_known:
+                return []
             raise ProxyRefusal("502 Bad Gateway", f"{host}: no such host") from error
         with Netlink() as netlink:
             reach = Reach(self._allowed, tuple(netlink.addresses()))
-        permitted = [item for item in found if reach.permits(str(item[4][0]))]
+        permitted = [str(item[4][0]) for item in found if reach.permits(str(item[4][0]))]
         if not permitted:
-            raise ProxyRefusal("403 Forbidden", f"{host} is an address that builds may not reach")
-        for _, _, _, _, address in permitted[:4]:
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(_CONNECT_S):
-                    return await asyncio.open_connection(str(address[0]), port)
-        raise ProxyRefusal("502 Bad Gateway", f"{host} does not answer")
+            raise NotAllowed(f"{host} is an address that builds may not reach (builds.allow_networks)")
+        return permitted
 
 
 @asynccontextmanager
-async def open_outlet(folder: Path, gate: Gate, allowed: tuple[str, ...]) -> AsyncIterator[None]:
-    """Serve on ``proxy.sock`` in *folder* until left. Builds keep the folder, so they see a successor's socket.
-
-    *allowed*: networks that may be reached though they are private.
-    """
-    proxy = Proxy(gate, allowed)
+async def open_outlet(folder: Path, outlet: Outlet) -> AsyncIterator[None]:
+    """Serve on ``proxy.sock`` in *folder* until left. Builds keep the folder, so they see a successor's socket."""
     clients: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(proxy.serve(reader, writer))
+        task = asyncio.create_task(outlet.serve(reader, writer))
         clients.add(task)
         task.add_done_callback(clients.discard)
 
@@ -146,6 +185,27 @@ async def open_outlet(folder: Path, gate: Gate, allowed: tuple[str, ...]) -> Asy
             task.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
         await server.wait_closed()
+
+
+async def _open(hosts: Sequence[str], port: int) -> Streams:
+    for host in hosts[:4]:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_CONNECT_S):
+                return await asyncio.open_connection(host, port, limit=_CHUNK)
+    raise ProxyRefusal("502 Bad Gateway", "no answer from there")
+
+
+async def _by(upstream: Upstream, streams: Streams, host: str, port: int, first: bytes) -> bytes:
+    """Have the company's proxy lead to *host*; what is to be said first then."""
+    if first:
+        return upstream.asking(host, port, first)
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            await upstream.tunnel(*streams, host, port)
+    except (UpstreamError, OSError, EOFError, TimeoutError, asyncio.LimitOverrunError) as error:
+        said = str(error) if isinstance(error, UpstreamError) else "no answer"
+        raise ProxyRefusal("502 Bad Gateway", f"the proxy in builds.env does not lead to {host}: {said}") from error
+    return b""
 
 
 def _listen(folder: Path) -> socket.socket:

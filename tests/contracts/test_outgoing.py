@@ -7,7 +7,7 @@ import pytest
 from scalemesh.config import Builds
 from scalemesh.errors import ConflictError, GoneError, RefusedError, UnauthorizedError
 from scalemesh.services.builds import Attempt
-from scalemesh.services.outgoing import Outgoing
+from scalemesh.services.outgoing import MOST_TOLD, Outgoing, check_fetchable
 from scalemesh.services.package_hosts import PACKAGE_HOSTS
 from scalemesh.values import DeploymentId, Network
 from tests.contracts.executors import EndsWhenTold
@@ -66,12 +66,29 @@ async def test_a_refused_host_is_named_once_in_the_log(tmp_path: Path) -> None:
         deployment, token = await claimed(life)
         outgoing = Outgoing(life.services.builds, life.services.logs, PACKAGES)
         way = await outgoing.admit(token, "nonce")
-        for host in ("a.test", "b.test", "a.test", *(f"flood{number}.test" for number in range(200))):
+        for host in ("a.test", "b.test", "A.test.", *(f"flood{number}.test" for number in range(200))):
             await outgoing.tell(way, host, way.refusal(host, 443))
         told = [line.text for line in await life.services.logs.read(deployment) if "Refused:" in line.text]
         assert sum("a.test" in text for text in told) == 1
         assert any("b.test" in text and "allow_hosts" in text for text in told)
-        assert len(told) == 50
+        assert len(told) == MOST_TOLD + 1
+        assert told[-1] == "Refused: more hosts than are named here"
+
+
+async def test_a_refused_host_is_told_in_its_step_and_not_again_by_a_later_daemon(tmp_path: Path) -> None:
+    executor = EndsWhenTold()
+    async with begin(tmp_path, executor, PACKAGES) as life:
+        deployment, token = await claimed(life)
+        outgoing = Outgoing(life.services.builds, life.services.logs, PACKAGES)
+        way = await outgoing.admit(token, "nonce")
+        await outgoing.tell(way, "first.test", "no")
+        await life.services.builds.lines(Attempt(deployment, 1, "nonce"), 1, [[0, "out", "build", "building"]])
+        await outgoing.tell(way, "second.test", "no")
+    async with begin(tmp_path, executor, PACKAGES) as life:
+        await Outgoing(life.services.builds, life.services.logs, PACKAGES).tell(way, "second.test", "no")
+        lines = await life.services.logs.read(deployment)
+        told = [(line.step, line.text) for line in lines if "Refused:" in line.text]
+        assert told == [("fetch", "Refused: first.test: no"), ("build", "Refused: second.test: no")]
 
 
 async def test_with_no_network_a_git_source_is_refused_when_it_is_submitted(tmp_path: Path) -> None:
@@ -80,3 +97,19 @@ async def test_with_no_network_a_git_source_is_refused_when_it_is_submitted(tmp_
         with pytest.raises(RefusedError, match="cannot be fetched") as told:
             await life.submit()
         assert "deploy a folder" in told.value.fix
+
+
+def test_through_the_proxy_a_repository_is_fetched_by_https_alone() -> None:
+    for url in ("https://git.example/a/site", "http://git.example/a/site", "file:///srv/git/site.git"):
+        check_fetchable(url, Network.PACKAGES)
+    for url in ("git@git.example:a/site", "ssh://git.example/a/site", "git://git.example/a/site"):
+        check_fetchable(url, Network.FULL)
+        with pytest.raises(RefusedError, match="by ssh or git") as told:
+            check_fetchable(url, Network.PACKAGES)
+        assert "https address" in told.value.fix
+
+
+@pytest.mark.parametrize("network", ["10.1.0.1/16", "example.com", ""])
+def test_a_private_network_that_is_none_is_a_mistake_in_the_config(network: str) -> None:
+    with pytest.raises(ValueError, match="allow_networks"):
+        Builds(allow_networks=(network,))

@@ -1,8 +1,8 @@
 """The daemon's proxy for builds without a network: whom it carries, to what, what it refuses and outlives."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,12 @@ from builder.protocol import proxy_greeting
 from scalemesh.errors import ConflictError
 from scalemesh.services.outgoing import Way
 from scalemesh.values import DeploymentId, Network
-from scalemesh.web.outlet import open_outlet
+from scalemesh.web.outlet import CONNECTIONS, CONNECTIONS_PER_BUILD, Outlet, open_outlet
+from scalemesh.web.upstream import Upstreams
+from tests.rigs.company_proxy import company_proxy
 
 GREETING = proxy_greeting("token", "nonce")
+LOOPBACK = ("127.0.0.1/32",)
 
 
 class OneBuild:
@@ -36,8 +39,19 @@ class OneBuild:
 
 @asynccontextmanager
 async def open_proxy(folder: Path, allowed: tuple[str, ...], ports: Collection[int] = (443,)) -> AsyncIterator[None]:
-    async with open_outlet(folder, OneBuild(ports=ports), allowed):
+    async with open_outlet(folder, outlet(OneBuild(ports=ports), allowed)):
         yield
+
+
+def outlet(
+    build: OneBuild,
+    allowed: tuple[str, ...] = LOOPBACK,
+    *,
+    env: Mapping[str, str] | None = None,
+    connections: int = CONNECTIONS,
+    per_build: int = CONNECTIONS_PER_BUILD,
+) -> Outlet:
+    return Outlet(build, allowed, Upstreams(env or {}), connections=connections, per_build=per_build)
 
 
 @asynccontextmanager
@@ -63,21 +77,23 @@ async def ask(folder: Path, *parts: str, greeting: bytes = GREETING) -> str:
         for part in parts:
             writer.write(part.encode())
             said += await reader.read(4000)
-        writer.write_eof()
-        said += await reader.read()
+        with suppress(ConnectionError):  # refused before all of it was read
+            writer.write_eof()
+            said += await reader.read()
     writer.close()
-    await writer.wait_closed()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
     return said.decode()
 
 
 async def test_a_permitted_connection_is_carried_both_ways(tmp_path: Path) -> None:
-    async with echo_server() as port, open_proxy(tmp_path, ("127.0.0.1/32",), {port}):
+    async with echo_server() as port, open_proxy(tmp_path, LOOPBACK, {port}):
         said = await ask(tmp_path, f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n", "hello", " you")
     assert said == "HTTP/1.1 200 Connected\r\n\r\nHELLO YOU"
 
 
 async def test_a_plain_request_goes_on_without_the_proxys_own_headers(tmp_path: Path) -> None:
-    async with echo_server() as port, open_proxy(tmp_path, ("127.0.0.1/32",), {port}):
+    async with echo_server() as port, open_proxy(tmp_path, LOOPBACK, {port}):
         head = f"GET http://localhost:{port}/x?y=1 HTTP/1.1\r\nHost: localhost\r\nProxy-Authorization: no\r\n\r\n"
         said = await ask(tmp_path, head)
     assert said == "GET /X?Y=1 HTTP/1.1\r\nHOST: LOCALHOST\r\nCONNECTION: CLOSE\r\n\r\n"
@@ -114,12 +130,12 @@ async def test_a_head_without_end_is_cut_off(tmp_path: Path) -> None:
 async def test_a_successor_takes_the_sockets_place(tmp_path: Path) -> None:
     async with open_proxy(tmp_path, ()), open_proxy(tmp_path, ()):
         pass
-    async with echo_server() as port, open_proxy(tmp_path, ("127.0.0.1/32",), {port}):
+    async with echo_server() as port, open_proxy(tmp_path, LOOPBACK, {port}):
         assert "200 Connected" in await ask(tmp_path, f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n")
 
 
 async def test_the_forwarder_leads_to_the_proxy(tmp_path: Path) -> None:
-    async with echo_server() as port, open_proxy(tmp_path, ("127.0.0.1/32",), {port}):
+    async with echo_server() as port, open_proxy(tmp_path, LOOPBACK, {port}):
         with open_forwarder(f"unix:{tmp_path}/proxy.sock", GREETING) as local:
             reader, writer = await asyncio.open_connection("127.0.0.1", local)
             writer.write(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\nhello".encode())
@@ -153,7 +169,7 @@ async def test_a_proxy_hears_first_whose_build_it_is_for(tmp_path: Path) -> None
     "greeting", [b"", proxy_greeting("token", "other"), proxy_greeting("x", "nonce"), b"GET / HTTP/1.1\r\n"]
 )
 async def test_whoever_is_no_build_is_turned_away(tmp_path: Path, greeting: bytes) -> None:
-    async with echo_server() as port, open_proxy(tmp_path, ("127.0.0.1/32",), {port}):
+    async with echo_server() as port, open_proxy(tmp_path, LOOPBACK, {port}):
         said = await ask(tmp_path, f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n", greeting=greeting)
     assert said.startswith("HTTP/1.1 407 ")
 
@@ -161,7 +177,7 @@ async def test_whoever_is_no_build_is_turned_away(tmp_path: Path, greeting: byte
 async def test_with_packages_only_their_hosts_are_reached_and_the_others_are_told(tmp_path: Path) -> None:
     async with echo_server() as port:
         build = OneBuild("localhost", "*.example.com", ports={port}, network=Network.PACKAGES)
-        async with open_outlet(tmp_path, build, ("127.0.0.1/32",)):
+        async with open_outlet(tmp_path, outlet(build)):
             assert "200 Connected" in await ask(tmp_path, f"CONNECT LOCALHOST:{port} HTTP/1.1\r\n\r\n")
             for host in ("127.0.0.1", "example.com", "evil-example.com", "a.example.com.evil.test"):
                 said = await ask(tmp_path, f"CONNECT {host}:{port} HTTP/1.1\r\n\r\n")
@@ -177,7 +193,7 @@ async def test_with_packages_only_their_hosts_are_reached_and_the_others_are_tol
 async def test_with_no_network_nothing_is_reached(tmp_path: Path) -> None:
     async with echo_server() as port:
         build = OneBuild("localhost", ports={port}, network=Network.NONE)
-        async with open_outlet(tmp_path, build, ("127.0.0.1/32",)):
+        async with open_outlet(tmp_path, outlet(build)):
             assert (await ask(tmp_path, f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n")).startswith("HTTP/1.1 403 ")
 
 
@@ -188,3 +204,95 @@ def test_a_star_stands_for_all_hosts_below_and_not_for_the_name_itself() -> None
         *(False, False),
     ]
     assert "port 25" in way.refusal("a.example.com", 25)
+
+
+@pytest.mark.parametrize(("connections", "per_build"), [(2, 9), (9, 2)])
+async def test_past_its_room_a_connection_is_told_to_come_later(
+    tmp_path: Path, connections: int, per_build: int
+) -> None:
+    async with AsyncExitStack() as opened:
+        port = await opened.enter_async_context(echo_server())
+        few = outlet(OneBuild(ports={port}), connections=connections, per_build=per_build)
+        await opened.enter_async_context(open_outlet(tmp_path, few))
+        asked = f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n"
+        async with AsyncExitStack() as held:
+            for _ in range(2):
+                await held.enter_async_context(connected(tmp_path, asked))
+            assert (await ask(tmp_path, asked)).startswith("HTTP/1.1 503 ")
+        said = ""
+        async with asyncio.timeout(5):
+            while not said.startswith("HTTP/1.1 200 "):  # until the two are seen to be gone
+                said = await ask(tmp_path, asked)
+
+
+@asynccontextmanager
+async def connected(folder: Path, asked: str) -> AsyncIterator[None]:
+    reader, writer = await asyncio.open_unix_connection(str(folder / "proxy.sock"))
+    writer.write(GREETING + asked.encode())
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 Connected\r\n\r\n"
+    yield
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_address_that_may_not_be_reached_is_told_in_the_log_like_a_host(tmp_path: Path) -> None:
+    build = OneBuild("localhost", ports={80}, network=Network.PACKAGES)
+    async with open_outlet(tmp_path, outlet(build, ())):
+        assert (await ask(tmp_path, "CONNECT localhost:80 HTTP/1.1\r\n\r\n")).startswith("HTTP/1.1 403 ")
+    assert [(host, "allow_networks" in why) for host, why in build.told] == [("localhost", True)]
+
+
+async def test_a_refused_name_is_not_even_looked_up(tmp_path: Path) -> None:
+    async with open_outlet(tmp_path, outlet(OneBuild(network=Network.PACKAGES))):
+        said = await ask(tmp_path, "CONNECT no-such-name.test:443 HTTP/1.1\r\n\r\n")
+    assert said.startswith("HTTP/1.1 403 ")  # else 502: no such host
+
+
+async def test_behind_a_company_proxy_the_way_leads_through_it_also_to_names_that_it_alone_knows(
+    tmp_path: Path,
+) -> None:
+    async with echo_server() as port:
+        with company_proxy({"npm.company.test:443": port, "npm.company.test:80": port}) as proxy:
+            address = proxy.url.replace("http://", "http://us%40er:se%3Acret@")
+            env = {"HTTPS_PROXY": address, "http_proxy": address}
+            async with open_outlet(tmp_path, outlet(OneBuild(ports={80, 443}), (), env=env)):
+                tunnel = await ask(tmp_path, "CONNECT npm.company.test:443 HTTP/1.1\r\n\r\n", "hello")
+                plain = await ask(tmp_path, "GET http://npm.company.test/x HTTP/1.1\r\nHost: a\r\n\r\n")
+                unknown = await ask(tmp_path, "CONNECT other.company.test:443 HTTP/1.1\r\n\r\n")
+    assert tunnel == "HTTP/1.1 200 Connected\r\n\r\nHELLO"
+    assert plain.startswith("GET /X HTTP/1.1\r\n")
+    assert unknown.startswith("HTTP/1.1 502 ")
+    assert proxy.asked == [
+        "CONNECT npm.company.test:443 HTTP/1.1",
+        "GET http://npm.company.test:80/x HTTP/1.1",
+        "CONNECT other.company.test:443 HTTP/1.1",
+    ]
+    assert proxy.authorizations == {"Basic dXNAZXI6c2U6Y3JldA=="}
+
+
+@pytest.mark.parametrize("target", ["localhost", "127.0.0.1", "169.254.169.254", "[::1]"])
+async def test_a_company_proxy_is_not_asked_for_what_may_not_be_reached(tmp_path: Path, target: str) -> None:
+    with company_proxy({}) as proxy:
+        build = OneBuild(ports={443})
+        async with open_outlet(tmp_path, outlet(build, (), env={"HTTPS_PROXY": proxy.url})):
+            said = await ask(tmp_path, f"CONNECT {target}:443 HTTP/1.1\r\n\r\n")
+    assert said.startswith("HTTP/1.1 403 ")
+    assert proxy.asked == []
+
+
+async def test_hosts_of_no_proxy_are_reached_straight(tmp_path: Path) -> None:
+    async with echo_server() as port:
+        with company_proxy({}) as proxy:
+            env = {"ALL_PROXY": proxy.url, "no_proxy": "localhost,.company.test"}
+            async with open_outlet(tmp_path, outlet(OneBuild(ports={port}), env=env)):
+                said = await ask(tmp_path, f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n", "hi")
+    assert said.endswith("HI")
+    assert proxy.asked == []
+
+
+async def test_a_company_proxy_that_is_gone_is_named(tmp_path: Path) -> None:
+    with company_proxy({}) as proxy:
+        gone = proxy.url
+    async with open_outlet(tmp_path, outlet(OneBuild(), (), env={"HTTPS_PROXY": gone})):
+        said = await ask(tmp_path, "CONNECT npm.company.test:443 HTTP/1.1\r\n\r\n")
+    assert said.startswith("HTTP/1.1 502 ")

@@ -14,12 +14,15 @@ class CompanyProxy:
     ways: Mapping[str, int]
     url: str = ""
     asked: list[str] = field(default_factory=list)  #: first lines of requests
+    authorizations: set[str] = field(default_factory=set)  #: what was shown to it
 
     def carry(self, client: socket.socket) -> None:
         """One connection, from its request to its end."""
         head, rest = _head(client)
         line, _, fields = head.partition(b"\r\n")
         self.asked.append(line.decode())
+        named = (each.partition(b":") for each in fields.split(b"\r\n"))
+        self.authorizations |= {value.decode().strip() for name, _, value in named if name == b"Proxy-Authorization"}
         method, target, version = line.decode().split()
         place, slash, path = target.removeprefix("http://").partition("/")
         port = self.ways.get(place if ":" in place else f"{place}:80")

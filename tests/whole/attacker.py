@@ -19,7 +19,8 @@ import builder
 from plugins.executors.local import LocalConfig, LocalExecutor
 from scalemesh.services.outgoing import Way
 from scalemesh.values import DeploymentId, Network
-from scalemesh.web.outlet import open_outlet
+from scalemesh.web.outlet import Outlet, open_outlet
+from scalemesh.web.upstream import Upstreams
 from tests.contracts.executor.stand_in import limits, make_entry, make_job
 from tests.whole.outside_world import ALLOWED, FORBIDDEN, OWN
 
@@ -104,7 +105,8 @@ async def main(place: Path, network: str, sandbox: str, program: str) -> None:
     sockets.mkdir(mode=0o711, exist_ok=True)
     entry = make_entry(place / "entry", Path(builder.__file__).parent)
     job = make_job(_BUILDER.format(program=PREFACE + program), sockets / "builds.sock", within=limits())
-    async with open_outlet(sockets, Known(wanted), ()), LocalExecutor.open(config, entry=entry) as executor:
+    outlet = Outlet(Known(wanted), (), Upstreams({}))
+    async with open_outlet(sockets, outlet), LocalExecutor.open(config, entry=entry) as executor:
         ref = await executor.start(replace(job, network=wanted))
         end = await executor.wait(ref)
         await executor.stop(ref)

@@ -70,7 +70,8 @@ class Describer:
 
     def _binds(self, job: BuildJob, folder: JobFolder) -> list[Bind]:
         has_own = self._network(job) != "proxy"
-        binds = system_binds() + write_etc(self.etc, network.NAMESERVER if has_own else "")
+        etc = self.etc / ("names" if has_own else "no-names")  # not one for both: a job that runs sees it
+        binds = system_binds() + write_etc(etc, network.NAMESERVER if has_own else "")
         binds += python_binds(self.machine) + [bind for node in self.machine.nodes for bind in node.binds]
         for program in (_whole(self.machine.bwrap), self.machine.ca_bundle):
             if program and not program.startswith(("/usr/", "/etc/ssl/certs/")):

@@ -44,6 +44,9 @@ def tell(config: LocalConfig, machine: Machine, seen: dict[str, Any] | None, fai
     if config.sandbox == "off":
         what = 'sandbox = "off": builds can read and change everything that the daemon\'s user can'
         found.append(Finding(ok=True, what=what, fix='[executor.local] sandbox = "bwrap"'))
+        if config.build_network != Network.FULL:
+            what = f'builds.network = "{config.build_network}" is not held: without a sandbox builds reach everything'
+            found.append(Finding(ok=True, what=what, fix='[executor.local] sandbox = "bwrap"'))
     elif not machine.lacks:
         found += _sandbox(config, machine, seen) if seen else [_no_sandbox(failure)]
     return [*found, _limits(machine), _nodes(machine)]
