@@ -116,7 +116,7 @@ class KubernetesExecutor:
         finally:
             with suppress(ScaleMeshError, TimeoutError):
                 async with asyncio.timeout(1):
-                    await self._jobs.end(job.deployment, job.attempt, waits=False)
+                    await self._jobs.end(job.deployment, job.attempt)
 
     async def _end(self, ref: JobRef, news: News) -> BuildEnd:
         """How the job ends: by what its pod tells, or, after a look at what there is, by what is missing."""
