@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 
 from builder.frameworks import immutable_patterns
 from scalemesh import registry
@@ -262,7 +263,7 @@ async def check(config: Config, executor: str | None = None) -> list[tuple[str, 
             return await findings({f"executor.{executor}": plugins.executors[executor]})
         found = await findings(plugins.all())
         told = [("hosts", finding) for finding in of_proxies(config.hosts)]
-        told += [("builds", finding) for finding in of_authorities(config.builds)]
+        told += [("builds", finding) for finding in (*of_authorities(config.builds), *of_address(config))]
         return [*told, *found]
 
 
@@ -287,6 +288,16 @@ def of_authorities(builds: Builds) -> list[Finding]:
             Finding(ok=False, what=": ".join(filter(None, (error.what, error.why))), fix="correct builds.ca_bundle")
         ]
     return [Finding(ok=True, what=f"builds trust the authorities in {builds.ca_bundle}")]
+
+
+def of_address(config: Config) -> list[Finding]:
+    """Whether builders elsewhere come to where they are answered, as far as names tell."""
+    url, control = config.builds.public_url, config.hosts.control
+    if url is None or config.builds.listen is not None or urlsplit(url).hostname == control:
+        return []
+    what = f"builds.public_url = {url!r}: builders are answered on {control} alone, and that is another name"
+    fix = "name hosts.control in it, set builds.listen, or let the proxy in front ask for hosts.control"
+    return [Finding(ok=True, what=what, fix=fix)]
 
 
 async def prove(plugins: Plugins) -> None:

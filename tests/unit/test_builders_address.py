@@ -1,8 +1,12 @@
 """Where builders outside this machine find the daemon."""
 
+from pathlib import Path
+
 import pytest
 
-from scalemesh.config import Builds
+from scalemesh.config import Builds, Config, Hosts
+from scalemesh.ports import Finding
+from scalemesh.wiring import of_address
 
 
 def test_without_a_listener_and_an_address_it_is_not_offered() -> None:
@@ -27,3 +31,15 @@ def test_what_is_no_address_and_port_is_refused(wrong: str) -> None:
 def test_all_addresses_need_the_one_that_builders_use(everywhere: str) -> None:
     with pytest.raises(ValueError, match="public_url"):
         Builds(listen=everywhere)
+
+
+def test_a_public_address_of_another_name_than_the_control_hosts_is_told(tmp_path: Path) -> None:
+    def findings(public_url: str | None = None, listen: str | None = None) -> list[Finding]:
+        builds = Builds(public_url=public_url, listen=listen)
+        return of_address(Config(data_dir=tmp_path, hosts=Hosts(control="mesh.example.com"), builds=builds))
+
+    assert findings() == []
+    assert findings(public_url="https://mesh.example.com:8443/") == []
+    assert findings(public_url="https://builds.example.com", listen="10.0.0.1:8081") == []
+    [told] = findings(public_url="https://builds.example.com")
+    assert (told.ok, "mesh.example.com" in told.what, "builds.listen" in told.fix) == (True, True, True)

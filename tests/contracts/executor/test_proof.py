@@ -45,3 +45,22 @@ async def test_a_daemon_whose_builds_have_no_sandbox_warns_at_its_start(
         await wiring.tell_of_builds({"executor.local": executor})
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert any('sandbox = "off": builds can read and change everything' in text for text in warnings)
+
+
+@pytest.mark.parametrize("network", ["packages", "none"])
+async def test_without_the_sandbox_the_check_says_that_the_network_of_builds_is_not_held(
+    tmp_path: Path, network: str
+) -> None:
+    config = LocalConfig(work_dir=tmp_path / "jobs", sandbox="off", build_network=network)
+    async with LocalExecutor.open(config) as executor:
+        told = [finding for finding in await executor.check() if f'"{network}" is not held' in finding.what]
+    assert [(finding.ok, "bwrap" in finding.fix) for finding in told] == [(True, True)]
+
+
+@pytest.mark.parametrize("network", ["packages", "none"])
+async def test_in_the_sandbox_the_check_proves_that_builds_have_no_way_of_their_own(
+    tmp_path: Path, network: str
+) -> None:
+    async with LocalExecutor.open(LocalConfig(work_dir=tmp_path / "jobs", build_network=network)) as executor:
+        told = [finding for finding in await executor.check() if finding.what.startswith("network of builds")]
+    assert [(finding.ok, network in finding.what) for finding in told] == [(True, True)]
