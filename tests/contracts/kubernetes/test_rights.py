@@ -158,7 +158,7 @@ def _name(document: dict[str, Any]) -> list[str]:
 
 
 def test_builds_with_the_internet_reach_nothing_else() -> None:
-    """The same list as that of the other executors, but for one network that is never on a wire and no policy may name."""
+    """The same list as that of the other executors, but for one network that no policy may name."""
     full = next(each for each in documents("network") if each["metadata"]["name"] == "scalemesh-full")
     blocks = [to["ipBlock"] for to in full["spec"]["egress"][0]["to"]]
     assert {block["cidr"] for block in blocks} == {"0.0.0.0/0", "::/0"}
