@@ -1,6 +1,7 @@
 """All kinds of executors at once, for whole daemons: what their services need, as settings of one config."""
 
 import asyncio
+import secrets
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Mapping
@@ -21,6 +22,7 @@ DOCKER: Final = """
 image = "{image}"
 pull = "never"
 keep_images = 1000
+labels = {{ test = "{mark}" }}
 """
 ECS: Final = """
 [executor.ecs]
@@ -54,18 +56,40 @@ class Settings:
 @asynccontextmanager
 async def all_kinds() -> AsyncIterator[Settings]:
     """Start what they need."""
+    async with docker_table() as docker_settings:
+        image = await asyncio.to_thread(builder_image)
+        aws = await asyncio.to_thread(ministack)
+        address = bridge_address()
+        builds = f'listen = "{address}:{free_port(address)}"\nparallel = 4\ndisk_mib = 512\nmemory_mib = 1024\n'
+        builds += system_authorities()
+        tables = docker_settings + ECS.format(image=image, aws=aws, region=REGION)
+        if not has_cluster():
+            yield Settings(builds, tables, ("local", "docker", "ecs"), KEYS)
+            return
+        tables += KUBERNETES.format(image=image, kubeconfig=kubeconfig(), namespace=namespace())
+        yield Settings(builds, tables, ("local", "docker", "kubernetes", "ecs"), KEYS)
+
+
+@asynccontextmanager
+async def docker_table() -> AsyncIterator[str]:
+    """The table of the docker executor; in the end what daemons with it left in the engine is removed.
+
+    Each would do that at its next start, which those of tests never come to.
+    """
     need_docker()
-    image = await asyncio.to_thread(builder_image)
-    aws = await asyncio.to_thread(ministack)
-    address = bridge_address()
-    builds = f'listen = "{address}:{free_port(address)}"\nparallel = 4\ndisk_mib = 512\nmemory_mib = 1024\n'
-    builds += system_authorities()
-    tables = DOCKER.format(image=image) + ECS.format(image=image, aws=aws, region=REGION)
-    if not has_cluster():
-        yield Settings(builds, tables, ("local", "docker", "ecs"), KEYS)
-        return
-    tables += KUBERNETES.format(image=image, kubeconfig=kubeconfig(), namespace=namespace())
-    yield Settings(builds, tables, ("local", "docker", "kubernetes", "ecs"), KEYS)
+    mark = secrets.token_hex(6)
+    try:
+        yield DOCKER.format(image=await asyncio.to_thread(builder_image), mark=mark)
+    finally:
+        await asyncio.to_thread(_remove_marked, mark)
+
+
+def _remove_marked(mark: str) -> None:
+    mine = ("--quiet", "--filter", f"label=test={mark}")
+    if containers := docker("ps", "--all", *mine).split():
+        docker("rm", "--force", "--volumes", *containers)
+    if volumes := docker("volume", "ls", *mine).split():
+        docker("volume", "rm", *volumes)
 
 
 def system_authorities() -> str:

@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from scalemesh.services.package_hosts import PACKAGE_HOSTS
-from tests.rigs.docker import need_docker
-from tests.rigs.everywhere import DOCKER, builder_image, system_authorities
+from tests.rigs.everywhere import docker_table, system_authorities
 from tests.whole.daemon import RunningDaemon, end_all
 from tests.whole.sites import built_by
 from tests.whole.test_executors import hello
@@ -30,24 +30,25 @@ mkdir out; echo done > out/index.html
 """.replace("REGISTRY", REGISTRY)
 
 
-async def opened(home: Path, network: str) -> RunningDaemon:
-    need_docker()
-    builds = f'network = "{network}"\n{system_authorities()}'
-    daemon = RunningDaemon(home, builds=builds, kinds=KINDS, tables=DOCKER.format(image=builder_image()))
-    await daemon.start()
-    for kind in KINDS:
-        await daemon.call("POST", "/projects", {"name": f"{kind}-site", "executor": kind})
-    return daemon
+@asynccontextmanager
+async def opened(home: Path, network: str) -> AsyncIterator[RunningDaemon]:
+    async with docker_table() as table:
+        builds = f'network = "{network}"\n{system_authorities()}'
+        daemon = RunningDaemon(home, builds=builds, kinds=KINDS, tables=table)
+        try:
+            await daemon.start()
+            for kind in KINDS:
+                await daemon.call("POST", "/projects", {"name": f"{kind}-site", "executor": kind})
+            yield daemon
+            await end_all(daemon)
+        finally:
+            daemon.kill_all()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def packages(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningDaemon]:
-    daemon = await opened(tmp_path_factory.mktemp("packages"), "packages")
-    try:
+    async with opened(tmp_path_factory.mktemp("packages"), "packages") as daemon:
         yield daemon
-        await end_all(daemon)
-    finally:
-        daemon.kill_all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,14 +70,10 @@ async def test_with_packages_other_hosts_are_refused_and_named_once_in_the_log(
 
 
 async def test_with_none_a_folder_is_built_and_reaches_nothing(tmp_path: Path) -> None:
-    daemon = await opened(tmp_path, "none")
-    try:
+    async with opened(tmp_path, "none") as daemon:
         for kind in KINDS:
             deployment = await daemon.upload(f"{kind}-site", "source", built_by(ASK))
             await daemon.until(deployment, "ready", within_s=WITHIN_S)
             assert " 200" not in await daemon.text(deployment)
         status, said = await daemon.try_call("POST", "/deployments", {"git_url": "https://git.example/a/site"})
         assert (status, said["code"]) == (422, "refused")
-        await end_all(daemon)
-    finally:
-        daemon.kill_all()

@@ -54,6 +54,6 @@ async def open_place(folder: Path) -> AsyncIterator[DockerPlace]:
     finally:
         left = docker("ps", "--all", "--quiet", "--filter", f"label=scalemesh.owner={place.owner}").split()
         if left:
-            docker("rm", "--force", *left)
+            docker("rm", "--force", "--volumes", *left)
         if volumes := docker("volume", "ls", "--quiet", "--filter", f"label=scalemesh.owner={place.owner}").split():
             docker("volume", "rm", *volumes)
