@@ -85,7 +85,9 @@ def is_dead(pod: Found) -> bool:
     states = [status.get("state", {}) for status in _statuses(pod)]
     if not pod.get("spec", {}).get("nodeName") or _waiting(pod).get("reason") in CANNOT_RUN:
         return True
-    return bool(states) and all("terminated" in state for state in states)
+    if not states:  # its node would not have it, or has told all that it will
+        return _phase(pod) in {"Succeeded", "Failed"} and pod["status"].get("reason") != "DeadlineExceeded"
+    return all("terminated" in state for state in states)
 
 
 def _of_pod(pod: Found) -> BuildEnd | None:
@@ -123,8 +125,8 @@ def _of_container(pod: Found, terminated: Found) -> BuildEnd | None:
         return BuildEnd(cause=EndCause.OK, exit_code=0, detail=words)
     if reason == "OOMKilled":  # also where only a child of the first process was killed: the exit code is another one
         return BuildEnd(cause=EndCause.OOM, exit_code=code, detail="over its limit of memory")
-    if reason == "ContainerStatusUnknown":
-        return _lost("its node does not know what became of it")
+    if reason == "ContainerStatusUnknown" or _true(pod, "DisruptionTarget"):
+        return _lost(_why_it_went(pod))
     if _was_deleted_alive(pod, terminated):
         return None
     return BuildEnd(cause=EndCause.FAILED, exit_code=code, detail=words)
@@ -151,7 +153,7 @@ def _was_deleted_alive(pod: Found, terminated: Found) -> bool:
     """Whether the container ended because its pod was deleted, and not before by itself."""
     meta = pod["metadata"]
     if not meta.get("deletionTimestamp"):
-        return _true(pod, "DisruptionTarget") is not None
+        return False
     asked = _time(meta["deletionTimestamp"]) - int(meta.get("deletionGracePeriodSeconds") or 0)
     return not terminated.get("finishedAt") or _time(terminated["finishedAt"]) >= asked
 
@@ -161,6 +163,8 @@ def _why_it_went(pod: Found) -> str:
     disruption = _true(pod, "DisruptionTarget")
     if disruption is not None:
         return f"its pod was ended: {disruption.get('reason')}: {disruption.get('message', '')}".rstrip(": ")
+    if (_terminated(pod) or {}).get("reason") == "ContainerStatusUnknown":
+        return f"its node {node} does not know what became of it"
     if _is_unheard(pod):
         return f"its node {node} does not answer any more"
     return "its pod was deleted by somebody else"
