@@ -21,8 +21,10 @@ from scalemesh.values import (
     DeploymentId,
     Digest,
     JobRef,
+    Kept,
     LogBlock,
     LogLine,
+    SignedRequest,
 )
 
 T_co = TypeVar("T_co", covariant=True)
@@ -155,8 +157,46 @@ class Staging(Protocol):
         """Forget all uploads of all attempts of *deployment*. Repeatable."""
 
 
-class Store(BlobStore, Staging, Protocol):
-    """What a plug-in of the point ``store`` is: both, over the same place, so that adopting copies nothing."""
+class Inventory(Protocol):
+    """What lies in a store, for those who throw away, move or verify it."""
+
+    def blobs(self, after: Digest | None = None) -> AsyncGenerator[Sequence[Kept]]:
+        """Every blob whose digest is above *after*, in ascending order, in pages of at most 1,000.
+
+        Memory is bounded by a page. What is put or deleted meanwhile may be told or not. Read it under ``aclosing()``.
+        """
+
+    async def staged(self) -> Sequence[DeploymentId]:
+        """The deployments that have something in the staging area, in any order."""
+
+
+class Store(BlobStore, Staging, Inventory, Protocol):
+    """What a plug-in of the point ``store`` is: all of it over the same place, so that adopting moves no bytes.
+
+    Each method but ``open`` raises UnreachableError where the store does not answer, has no room, or refuses what it
+    should allow (credentials, rights): the caller may retry. A store elsewhere opens without an answer of it, as
+    executors do.
+    """
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """What a store is besides, if builders can speak to it without the daemon between: by URLs that allow one thing.
+
+    A URL is good for 15 minutes; whoever needs it longer asks again.
+    """
+
+    async def upload_urls(
+        self, deployment: DeploymentId, attempt: int, blobs: Sequence[Blob]
+    ) -> Sequence[SignedRequest | None]:
+        """For each of *blobs* a PUT into the staging area, of those bytes alone where the store can hold a sender to it.
+
+        What it cannot vouch for, ``Staging.received`` reads and hashes before it tells of it. None: that one cannot be
+        sent so (too large for one request).
+        """
+
+    async def download_url(self, sha256: Digest) -> SignedRequest:
+        """A GET of one blob, whether it is there or not."""
 
 
 @runtime_checkable

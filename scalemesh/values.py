@@ -250,6 +250,23 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A blob as a store tells of it."""
+
+    sha256: Digest
+    size_bytes: int
+    at: datetime  #: since when it lies there, about
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedRequest:
+    """One request that whoever has it may make, for a while: it must be sent with exactly these headers."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One path of a manifest."""
 

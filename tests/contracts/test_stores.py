@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ import pytest
 
 from scalemesh.errors import InvalidError, NotFoundError, RefusedError, UnreachableError
 from scalemesh.ports import Store
-from scalemesh.values import Blob, DeploymentId, Digest
+from scalemesh.values import Blob, DeploymentId, Digest, Kept
 from tests.contracts.crash_store import CONTENTS, A, B
 from tests.contracts.openers import STORES
 
@@ -319,3 +320,33 @@ async def test_a_store_killed_at_a_write_is_right_afterwards(kind: str, tmp_path
         for digest, data in by_digest.items():
             assert await read(store, digest) == data
         assert await store.received(A, 1) == {}
+
+
+async def test_the_inventory_tells_every_blob_once_and_in_order(store: Store) -> None:
+    kept = sorted([(await put(store, os.urandom(9))).sha256 for _ in range(300)])
+    assert [found.sha256 for found in await told(store)] == kept
+    assert [found.sha256 for found in await told(store, kept[149])] == kept[150:]
+    assert await told(store, kept[-1]) == []
+    assert {found.size_bytes for found in await told(store)} == {9}
+
+
+async def test_the_inventory_tells_when_a_blob_came(store: Store) -> None:
+    before = datetime.now(UTC)
+    await put(store, b"new")
+    (found,) = await told(store)
+    assert abs(found.at - before) < timedelta(minutes=1)
+
+
+async def test_the_inventory_tells_whose_uploads_are_staged(store: Store) -> None:
+    assert await store.staged() == []
+    await receive(store, b"mine", A)
+    await receive(store, b"too", A, 2)
+    await receive(store, b"yours", B)
+    assert sorted(await store.staged()) == sorted([A, B])
+    await store.clear(A)
+    assert await store.staged() == [B]
+
+
+async def told(store: Store, after: Digest | None = None) -> list[Kept]:
+    async with aclosing(store.blobs(after)) as pages:
+        return [found async for page in pages for found in page]

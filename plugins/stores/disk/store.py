@@ -6,12 +6,10 @@ the same name with ``.new`` is one that is verified and not yet durable; ``tmp/`
 
 import asyncio
 import errno
-import fcntl
 import hashlib
 import os
 import re
 import shutil
-import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -20,10 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, ParamSpec, Self, TypeVar
 from uuid import uuid4
 
-from scalemesh.errors import InvalidError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
+from plugins.stores.disk import files
+from plugins.stores.disk.files import DIGEST
+from plugins.stores.disk.fresh import Fresh
+from scalemesh.errors import InvalidError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.ports import Finding, Store
-from scalemesh.values import Blob, DeploymentId, Digest
+from scalemesh.values import Blob, DeploymentId, Digest, Kept
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,7 +34,7 @@ READERS: Final = 4  # apart from the writers: an adoption of many files must not
 WRITERS: Final = 8  # as many fsyncs as the journal of a file system gains from joining
 LOW_BYTES: Final = 512 * 1024 * 1024  #: less room than this and the check says so
 NEW: Final = ".new"
-DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+PAGE: Final = 1000
 DEPLOYMENT: Final = re.compile(r"dpl_[a-z0-9]+")
 
 
@@ -66,7 +67,7 @@ class DiskStore:
         writers = ThreadPoolExecutor(WRITERS, "disk-write")
         store = cls(config, readers, writers)
         try:
-            lock = await store._in(writers, _lay_out, config.path)
+            lock = await store._in(writers, files.lay_out, config.path)
             try:
                 yield store
             finally:
@@ -81,9 +82,9 @@ class DiskStore:
         target = self.path(blob.sha256)
 
         def keep(written: Path) -> None:
-            _sync(written)
-            _link(written, target)
-            _sync(target.parent)
+            files.sync(written)
+            files.link(written, target)
+            files.sync(target.parent)
 
         await self._write(blob, chunks, keep)
 
@@ -93,7 +94,7 @@ class DiskStore:
             raise InvalidError(f"a blob cannot be read from byte {start}")
         while True:
             # Opened anew for each chunk: an abandoned read leaks no descriptor, and a name never changes its bytes.
-            data, end = await self._in(self._readers, _read, path, position, stop)
+            data, end = await self._in(self._readers, files.read, path, position, stop, CHUNK_BYTES)
             if data:
                 yield data
             position += len(data)
@@ -123,7 +124,7 @@ class DiskStore:
         def keep(written: Path) -> None:
             for directory in (target.parent.parent, target.parent):
                 directory.mkdir(mode=0o700, exist_ok=True)
-            _link(written, target)
+            files.link(written, target)
             self._written.add(target)
             fault("store.staged_written")
 
@@ -132,7 +133,7 @@ class DiskStore:
     async def received(self, deployment: DeploymentId, attempt: int) -> dict[Digest, int]:
         room = self._room(deployment, attempt)
         await self._settle(room)
-        return await self._in(self._readers, _sizes, room)
+        return await self._in(self._readers, files.sizes, room)
 
     async def adopt(self, deployment: DeploymentId, attempt: int, digests: Collection[Digest]) -> None:
         room = self._room(deployment, attempt)
@@ -141,7 +142,7 @@ class DiskStore:
         def link_all() -> set[Path]:
             targets = [self.path(digest) for digest in digests]
             for target in targets:
-                _adopt(room / target.name, target)
+                files.adopt(room / target.name, target)
             return {target.parent for target in targets}
 
         # Every directory once, also where the name was there already: whoever made it may not have got so far.
@@ -159,6 +160,19 @@ class DiskStore:
         await self._in(self._writers, remove)
         # A copy, because a thread may add to the set meanwhile.
         self._written.difference_update([path for path in self._written.copy() if room in path.parents])
+
+    # Inventory
+
+    async def blobs(self, after: Digest | None = None) -> AsyncGenerator[Sequence[Kept]]:
+        first = after or Digest("")
+        for number in range(int(first[:2] or "0", 16), 256):
+            shard = self._root / "blobs" / f"{number:02x}"
+            names = await self._in(self._readers, files.names_above, shard, first)
+            for start in range(0, len(names), PAGE):
+                yield await self._in(self._readers, files.kept, shard, names[start : start + PAGE])
+
+    async def staged(self) -> Sequence[DeploymentId]:
+        return [DeploymentId(name) for name in await self._in(self._readers, os.listdir, self._root / "staging")]
 
     # Checks
 
@@ -189,7 +203,7 @@ class DiskStore:
 
     async def _write(self, blob: Blob, chunks: AsyncIterable[bytes], keep: Callable[[Path], None]) -> None:
         """Write *chunks* to a file of their own and, if they are *blob*, let *keep* name it; a small one in one hop."""
-        fresh = _Fresh(self._root / "tmp" / uuid4().hex, blob)
+        fresh = Fresh(self._root / "tmp" / uuid4().hex, blob)
         waiting = bytearray()
         try:
             async for chunk in chunks:
@@ -227,7 +241,7 @@ class DiskStore:
         """The uploads in *room* that are not durable yet, without those that a power failure has torn."""
         whole = []
         for path in sorted(room.glob(f"*{NEW}")):
-            if path in self._written or _digest(path) == path.stem:
+            if path in self._written or files.digest(path) == path.stem:
                 whole.append(path)
             else:
                 path.unlink(missing_ok=True)
@@ -237,7 +251,7 @@ class DiskStore:
         def sync(share: Sequence[Path]) -> None:
             for path in share:
                 with suppress(FileNotFoundError):
-                    _sync(path)
+                    files.sync(path)
 
         ordered = sorted(paths)
         shares = [ordered[number::WRITERS] for number in range(min(WRITERS, len(ordered)))]
@@ -253,126 +267,6 @@ class DiskStore:
                 why=str(error),
                 fix=_more_room(self._root) if full else "look at the directory's owner, its rights and its disk",
             ) from error
-
-
-class _Fresh:
-    """A unique temporary file, hashed while it is written. ``discard`` leaves nothing, whenever it is called."""
-
-    def __init__(self, path: Path, blob: Blob) -> None:
-        self._path, self._blob = path, blob
-        self._lock = threading.Lock()  # discard may come while a cancelled caller's write is still under way
-        self._file: int | None = None
-        self._over = False
-        self._hash, self._size = hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> None:
-        with self._lock:
-            self._append(data)
-
-    def finish(self, data: bytes, keep: Callable[[Path], None]) -> None:
-        """Write the last bytes and, if all of them are the blob, call *keep* with the file's name."""
-        with self._lock:
-            self._append(data)
-            if self._size != self._blob.size_bytes or self._hash.hexdigest() != self._blob.sha256:
-                raise self._refused()
-            keep(self._path)
-
-    def discard(self) -> None:
-        with self._lock:
-            self._over = True
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
-                self._path.unlink(missing_ok=True)
-
-    def _append(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._over or self._size > self._blob.size_bytes:
-            raise self._refused()
-        if self._file is None:
-            self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
-        self._hash.update(data)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
-
-    def _refused(self) -> RefusedError:
-        return RefusedError(
-            f"the bytes sent are not blob {self._blob.sha256} of {self._blob.size_bytes} bytes",
-            why="they were cut, changed on the way, or named wrongly",
-            fix="send the whole file again, named by its own SHA-256",
-        )
-
-
-def _lay_out(root: Path) -> int:
-    """Make the directories, clean tmp/ unless another process works there, and return the lock to hold."""
-    shards = [root / "blobs" / f"{number:02x}" for number in range(256)]
-    root.parent.mkdir(parents=True, exist_ok=True)
-    for directory in [root, root / "tmp", root / "staging", root / "blobs", *shards]:  # parents=True ignores the mode
-        directory.mkdir(mode=0o700, exist_ok=True)
-    for directory in [root / "blobs", root, root.parent]:
-        _sync(directory)
-    lock = os.open(root / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    with suppress(BlockingIOError):  # `scalemesh check` opens the store beside a living daemon
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for leftover in (root / "tmp").iterdir():
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    return lock
-
-
-def _adopt(staged: Path, target: Path) -> None:
-    try:
-        _link(staged, target)
-    except FileNotFoundError as error:
-        if not target.exists():
-            raise NotFoundError(f"{target.name} was not uploaded by this attempt") from error
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give *source* a second name; never replaces: a torn or foreign file cannot win."""
-    fault("store.before_link")
-    with suppress(FileExistsError):
-        target.hardlink_to(source)
-    fault("store.after_link")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path, start: int, stop: int | None) -> tuple[bytes, int]:
-    """One chunk from *start* on, and where the reading ends."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no blob {path.name}") from error
-    try:
-        size = os.fstat(descriptor).st_size
-        end = size if stop is None else min(size, stop)
-        return os.pread(descriptor, max(0, min(CHUNK_BYTES, end - start)), start), end
-    finally:
-        os.close(descriptor)
-
-
-def _sizes(room: Path) -> dict[Digest, int]:
-    try:
-        with os.scandir(room) as names:
-            return {Digest(name.name): name.stat().st_size for name in names if DIGEST.fullmatch(name.name)}
-    except FileNotFoundError:  # nothing was uploaded
-        return {}
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return ""
 
 
 def _more_room(root: Path) -> str:
