@@ -189,10 +189,10 @@ class Direct(Protocol):
     async def upload_urls(
         self, deployment: DeploymentId, attempt: int, blobs: Sequence[Blob]
     ) -> Sequence[SignedRequest | None]:
-        """For each of *blobs* a PUT into the staging area, of those bytes alone where the store can hold a sender to it.
+        """For each of *blobs* a PUT into the staging area, of those bytes alone if the store can hold a sender to it.
 
-        What it cannot vouch for, ``Staging.received`` reads and hashes before it tells of it. None: that one cannot be
-        sent so (too large for one request).
+        What it cannot vouch for, ``Staging.received`` reads and hashes before it tells of it. None: that one is too
+        large to be sent so.
         """
 
     async def download_url(self, sha256: Digest) -> SignedRequest:
