@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, Literal, get_args
 
 Point = Literal[
+    "hold.after_commit",
     "store.staged_written",
     "store.before_link",
     "store.after_link",

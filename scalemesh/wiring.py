@@ -34,6 +34,7 @@ from scalemesh.services.encoder import Encoder
 from scalemesh.services.endings import Endings
 from scalemesh.services.executors import Executors
 from scalemesh.services.explaining import Explainer
+from scalemesh.services.holdings import Holdings
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.links import Links
 from scalemesh.services.listings import Listings
@@ -167,6 +168,7 @@ class Services:
     callers: Callers
     deployer: Deployer
     encoder: Encoder
+    holdings: Holdings
     ledger: Ledger
     links: Links
     logs: LogPipeline
@@ -198,14 +200,17 @@ def assemble(
     room = Room(executors, builds, memory_for_builds(config))
     ledger = Ledger(database, routes, followers)
     logs = LogPipeline(plugins.logs, plugins.bus, now=now, counted=counted)
-    stored = Stored(plugins.store, Listings(plugins.store), Receiving(database, plugins.store, limits))
+    holdings = Holdings(database, plugins.store)
+    stored = Stored(
+        plugins.store, holdings, Listings(plugins.store), Receiving(database, plugins.store, holdings, limits)
+    )
     endings = Endings(ledger, stored.receiving, logs, now=now)
     scheduler = Scheduler(
         ledger, executors, room, endings, logs, tokens,
         builds=builds, socket=str(config.builds_socket), now=now,
     )  # fmt: skip
-    windows = AssetWindows(ledger, plugins.store, days=config.serving.asset_window_days, now=now)
-    encoder = Encoder(ledger, plugins.store, most_bytes=config.serving.encoded_file_mib * MIB)
+    windows = AssetWindows(ledger, plugins.store, holdings, days=config.serving.asset_window_days, now=now)
+    encoder = Encoder(ledger, plugins.store, holdings, most_bytes=config.serving.encoded_file_mib * MIB)
     publisher = Publisher(
         ledger, stored, endings, logs, windows,
         limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, is_ready=encoder.wake, now=now,
@@ -225,8 +230,8 @@ def assemble(
             ledger, executors, room, endings, logs, caches, windows,
             builds=builds, base=base, wake=scheduler.wake, now=now,
         ),
-        encoder=encoder, ledger=ledger, links=links, logs=logs, projects=projects, publisher=publisher,
-        releases=Releases(ledger, windows),
+        encoder=encoder, holdings=holdings, ledger=ledger, links=links, logs=logs, projects=projects,
+        publisher=publisher, releases=Releases(ledger, windows),
         routes=routes, scheduler=scheduler, tokens=tokens,
         uploads=Uploads(database, stored, logs, publisher, limits=limits, wake=scheduler.wake),
         windows=windows,

@@ -1,13 +1,12 @@
-"""Projects in the database, and the blobs that they own."""
+"""Projects in the database."""
 
 import sqlite3
-from collections.abc import Collection
 from typing import Final
 
 from scalemesh.db.columns import from_ms, settings_from_json, settings_to_json, to_ms
 from scalemesh.db.database import Database, Transaction
 from scalemesh.errors import ConflictError, NotFoundError
-from scalemesh.values import Blob, DeploymentId, Digest, Project, ProjectId, UserId
+from scalemesh.values import DeploymentId, Project, ProjectId, UserId
 
 SELECT: Final = """
 SELECT project.*, alias.deployment_id AS live
@@ -31,11 +30,6 @@ LEARN_BRANCH: Final = """
 UPDATE project SET production_branch = :branch WHERE id = :id AND production_branch IS NULL
 """
 DELETE: Final = "DELETE FROM project WHERE id = :id"
-OWNED: Final = "SELECT sha256, size_bytes FROM project_blob WHERE project_id = :project AND sha256 = :sha256"
-OWN: Final = """
-INSERT INTO project_blob (project_id, sha256, size_bytes) VALUES (:project, :sha256, :size_bytes)
-ON CONFLICT DO NOTHING
-"""
 
 
 class ProjectRows:
@@ -60,15 +54,6 @@ class ProjectRows:
     async def of_source(self, canonical_url: str, root_directory: str) -> Project | None:
         row = await self._db.one(BY_SOURCE, {"canonical_url": canonical_url, "root_directory": root_directory})
         return read_project(row) if row else None
-
-    async def owned(self, project: ProjectId, digests: Collection[Digest]) -> dict[Digest, int]:
-        """Those of *digests* that the project has published before, with their size in bytes."""
-        found: dict[Digest, int] = {}
-        for digest in digests:
-            row = await self._db.one(OWNED, {"project": project, "sha256": digest})
-            if row:
-                found[digest] = row["size_bytes"]
-        return found
 
 
 async def get(tx: Transaction, project: ProjectId) -> Project:
@@ -121,13 +106,6 @@ async def learn_branch(tx: Transaction, project: ProjectId, branch: str) -> None
 async def delete(tx: Transaction, project: ProjectId) -> None:
     """Forget the project with its deployments, aliases and variables."""
     await tx.run(DELETE, {"id": project})
-
-
-async def own(tx: Transaction, project: ProjectId, blobs: Collection[Blob]) -> None:
-    """Note that *project* may name these blobs from now on."""
-    await tx.run_many(
-        OWN, [{"project": project, "sha256": blob.sha256, "size_bytes": blob.size_bytes} for blob in blobs]
-    )
 
 
 def _source_taken() -> ConflictError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
+from scalemesh.db import blobs
 from scalemesh.db import windows as rows
 from scalemesh.db.database import Transaction
 from scalemesh.db.windows import Left, Standing
@@ -20,8 +21,9 @@ from scalemesh.faults import fault
 from scalemesh.ports import BlobStore
 from scalemesh.services import encodings, manifests, windows
 from scalemesh.services.encodings import Encodings
+from scalemesh.services.holdings import Holdings, of_window
 from scalemesh.services.ledger import Ledger
-from scalemesh.services.listings import put_bytes, whole
+from scalemesh.services.listings import whole
 from scalemesh.services.windows import MAX_FORMERS, Former, Window, grown
 from scalemesh.values import Deployment, Digest, ProjectId
 
@@ -45,9 +47,11 @@ class _Plan:
 
 
 class AssetWindows:
-    def __init__(self, ledger: Ledger, store: BlobStore, *, days: int, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, store: BlobStore, holdings: Holdings, *, days: int, now: Callable[[], datetime]
+    ) -> None:
         """Files of a deployment answer *days* after it ceased to be production; 0: not at all."""
-        self._ledger, self._store, self._now = ledger, store, now
+        self._ledger, self._store, self._holdings, self._now = ledger, store, holdings, now
         self._time = timedelta(days=days)
 
     async def move(self, project: ProjectId, work: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -65,7 +69,7 @@ class AssetWindows:
                 async with self._ledger.change(project) as tx:
                     return await self._moved(tx, project, work, plan, at if plan is None else _time_of(plan, at))
             except _Unplanned as found:
-                plan = _Plan(found.wanted, await self._made(found.wanted, found.standing))
+                plan = _Plan(found.wanted, await self._made(project, found.wanted, found.standing))
         raise UnreachableError("the project changes all the time", fix="try again")
 
     async def delete(self, deployment: Deployment, work: Callable[[Transaction], Awaitable[None]]) -> None:
@@ -78,9 +82,10 @@ class AssetWindows:
                     await work(tx)
                     wanted = tuple(left for left in standing.left if left.deployment != deployment.id)
                     if wanted != standing.left:
-                        await rows.put(tx, deployment.project, _planned(plan, wanted, standing).table)
+                        await _name(tx, deployment.project, _planned(plan, wanted, standing).table)
             except _Unplanned as found:  # a store that is away must not keep the files of what is deleted
-                plan = _Plan(found.wanted, await self._made(found.wanted, replace(found.standing, table=None)))
+                standing = replace(found.standing, table=None)
+                plan = _Plan(found.wanted, await self._made(deployment.project, found.wanted, standing))
             else:
                 return
         raise UnreachableError("the project changes all the time", fix="try again")
@@ -89,6 +94,7 @@ class AssetWindows:
         """Let no file of a former deployment answer any more, from now on. Repeatable."""
         async with self._ledger.change(project) as tx:
             await rows.forget(tx, project)
+            await blobs.release(tx, of_window(project))
 
     async def _moved(
         self,
@@ -105,26 +111,28 @@ class AssetWindows:
             return result
         leaving = replace(before.live, at=at)
         wanted = (leaving, *(left for left in before.left if left.deployment != leaving.deployment))[:MAX_FORMERS]
-        await rows.put(tx, project, _planned(plan, wanted, before).table)
+        await _name(tx, project, _planned(plan, wanted, before).table)
         await rows.leave(tx, leaving.deployment, at)
         return result
 
     async def _standing(self, tx: Transaction, project: ProjectId, at: datetime) -> Standing:
         return await rows.standing(tx, project, since=at - self._time, limit=MAX_FORMERS)
 
-    async def _made(self, wanted: tuple[Left, ...], standing: Standing) -> Digest | None:
+    async def _made(self, project: ProjectId, wanted: tuple[Left, ...], standing: Standing) -> Digest | None:
         """The blob of the window of *wanted*. A store that is away holds nobody up: then the table stays as it is."""
         if not self._time:
             return None
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S):
                 window = await self._window(wanted, standing)
-                table = await put_bytes(self._store, windows.encode(window)) if window.files else None
+                if not window.files:
+                    return None
+                (kept,) = await self._holdings.put(of_window(project), windows.encode(window))
         except (UnreachableError, TimeoutError) as error:
             log.warning("an asset window cannot be made", extra={"error": str(error)})
             return standing.table
         fault("window.after_blob")
-        return table
+        return kept.sha256
 
     async def _window(self, wanted: tuple[Left, ...], standing: Standing) -> Window:
         """Grown from the table at hand where only the first of *wanted* is new; else made of all of them."""
@@ -162,6 +170,12 @@ class AssetWindows:
 
     def _until(self, left: Left) -> tuple[str, datetime]:
         return left.deployment, (left.at or self._now()) + self._time
+
+
+async def _name(tx: Transaction, project: ProjectId, table: Digest | None) -> None:
+    """Let visits go by that table, and no other be kept; its files are kept for the deployments that they come from."""
+    await rows.put(tx, project, table)
+    await blobs.let_go_of_others(tx, of_window(project), filter(None, [table]))
 
 
 def _planned(plan: _Plan | None, wanted: tuple[Left, ...], standing: Standing) -> _Plan:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from scalemesh.db import encodings as rows
-from scalemesh.db import projects
+from scalemesh.db.blobs import Holder
 from scalemesh.db.encodings import EncodingRows
 from scalemesh.errors import InvalidError, NotFoundError, UnreachableError
 from scalemesh.faults import fault
@@ -18,9 +18,10 @@ from scalemesh.ports import BlobStore
 from scalemesh.services import encodings, manifests
 from scalemesh.services.compressor import Compressor, open_compressor
 from scalemesh.services.encodings import Encodings, is_compressible
+from scalemesh.services.holdings import Holdings, of_deployment
 from scalemesh.services.ledger import Ledger
-from scalemesh.services.listings import put_bytes, whole
-from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Manifest, ProjectId
+from scalemesh.services.listings import whole
+from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Manifest
 
 log = logging.getLogger(__name__)
 RETRY_S: Final = (1.0, 5.0, 30.0, 60.0)
@@ -31,9 +32,9 @@ Variants = dict[Digest, Mapping[str, Blob]]
 
 
 class Encoder:
-    def __init__(self, ledger: Ledger, store: BlobStore, *, most_bytes: int) -> None:
+    def __init__(self, ledger: Ledger, store: BlobStore, holdings: Holdings, *, most_bytes: int) -> None:
         """Files over *most_bytes* stay as they are; 0: all do."""
-        self._ledger, self._store, self._most_bytes = ledger, store, most_bytes
+        self._ledger, self._store, self._holdings, self._most_bytes = ledger, store, holdings, most_bytes
         self._rows = EncodingRows(ledger.database)
         self._woken = asyncio.Event()
         self._passed_over: set[DeploymentId] = set()  # what cannot be read; tried again by the next daemon
@@ -72,6 +73,9 @@ class Encoder:
                     later[waiting.id] = error
                     if len(later) == GIVES_UP_AFTER:
                         break
+                except NotFoundError as error:  # deleted meanwhile, or damaged
+                    log.warning("cannot encode", extra={"deployment": waiting.id, "error": str(error)})
+                    self._passed_over.add(waiting.id)
                 except Exception:
                     log.exception("cannot encode", extra={"deployment": waiting.id})
                     self._passed_over.add(waiting.id)
@@ -82,27 +86,26 @@ class Encoder:
         if deployment.manifest is None:
             raise NotFoundError(f"{deployment.id} has no manifest")
         wanted = self._wanted(await asyncio.to_thread(manifests.decode, await whole(self._store, deployment.manifest)))
-        made = await self._made_before(deployment.project, wanted)
+        holder = of_deployment(deployment)
+        made = await self._made_before(holder, wanted)
         for sha256 in wanted - made.keys():
             variants = await compressor.variants(await whole(self._store, sha256))
             if variants is not None:
-                kept = [await self._keep(data) for data in variants.values()]
-                made[sha256] = dict(zip(variants, kept, strict=True))
-        table = await put_bytes(self._store, encodings.encode(Encodings(made)))
+                made[sha256] = dict(zip(variants, await self._holdings.put(holder, *variants.values()), strict=True))
+        (table,) = await self._holdings.put(holder, encodings.encode(Encodings(made)))
         fault("encode.after_blobs")
         async with self._ledger.change(deployment.project) as tx:
-            if await rows.put(tx, deployment.id, table):  # else it was deleted meanwhile
-                await projects.own(tx, deployment.project, [blob for each in made.values() for blob in each.values()])
+            await rows.put(tx, deployment.id, table.sha256)
         fault("encode.after_commit")
 
     def _wanted(self, manifest: Manifest) -> set[Digest]:
         entries = manifest.entries.values()
         return {entry.sha256 for entry in entries if entry.size_bytes <= self._most_bytes and is_compressible(entry)}
 
-    async def _made_before(self, project: ProjectId, wanted: set[Digest]) -> Variants:
-        """What the project's newest tables know of *wanted*, as far as the store still has it."""
+    async def _made_before(self, holder: Holder, wanted: set[Digest]) -> Variants:
+        """What the project's newest tables know of *wanted*, as far as the store still has it; *holder* holds it."""
         found: Variants = {}
-        for table in await self._rows.known(project, LOOKED_AT):
+        for table in await self._rows.known(holder.project, LOOKED_AT):
             try:
                 known = await asyncio.to_thread(encodings.decode, await whole(self._store, table))
             except (NotFoundError, InvalidError) as error:
@@ -110,12 +113,9 @@ class Encoder:
                 continue
             for sha256 in wanted & known.by_digest.keys() - found.keys():
                 found[sha256] = known.by_digest[sha256]
-        gone = await self._store.missing({blob.sha256 for each in found.values() for blob in each.values()})
+        gone = await self._holdings.hold(holder, [blob for each in found.values() for blob in each.values()])
         return {
             sha256: variants
             for sha256, variants in found.items()
             if gone.isdisjoint(blob.sha256 for blob in variants.values())
         }
-
-    async def _keep(self, data: bytes) -> Blob:
-        return Blob(sha256=await put_bytes(self._store, data), size_bytes=len(data))

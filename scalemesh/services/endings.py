@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from scalemesh.db import deployments
+from scalemesh.db import blobs, deployments
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, NotFoundError
 from scalemesh.faults import fault
+from scalemesh.services.holdings import of_deployment
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.receiving import Receiving
@@ -53,6 +54,8 @@ class Endings:
         await self._logs.write(deployment.id, "end", last_words, once=1)
         async with self._ledger.database.transaction() as tx:
             await deployments.cleaned(tx, deployment.id)
+            if (await deployments.get(tx, deployment.id)).state is not State.READY:
+                await blobs.release(tx, of_deployment(deployment))
         await self._logs.close(deployment.id)  # last: who begins to follow now asks the row, who followed is told
 
     async def clean_rest(self) -> None:

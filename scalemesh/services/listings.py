@@ -27,12 +27,6 @@ class Listings:
         self._store = store
         self._held: OrderedDict[Digest, frozenset[Digest]] = OrderedDict()  # a source is asked for file by file
 
-    async def keep(self, files: Sequence[OutputFile]) -> Digest:
-        """Store the list durably and return its digest. The same files make the same digest."""
-        rows = sorted([f.path, f.sha256, f.size_bytes, int(f.is_executable)] for f in files)
-        data = json.dumps(rows, separators=(",", ":")).encode()
-        return await put_bytes(self._store, data)
-
     async def read(self, listing: Digest) -> list[OutputFile]:
         """The files of a list.
 
@@ -60,6 +54,12 @@ async def whole(store: BlobStore, sha256: Digest) -> bytes:
     """All bytes of a blob that is known to be small."""
     async with aclosing(store.read(sha256)) as chunks:
         return b"".join([chunk async for chunk in chunks])
+
+
+def encoded(files: Sequence[OutputFile]) -> bytes:
+    """The list as a blob. The same files make the same bytes."""
+    rows = sorted([f.path, f.sha256, f.size_bytes, int(f.is_executable)] for f in files)
+    return json.dumps(rows, separators=(",", ":")).encode()
 
 
 async def put_bytes(store: BlobStore, data: bytes) -> Digest:

@@ -6,13 +6,13 @@ what a crash cut off is done again at the next start.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from builder.protocol import MOST_RULE_FILES, RULES_FOLDER
-from scalemesh.db import deployments, projects
+from scalemesh.db import blobs, deployments, projects
 from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import (
@@ -29,8 +29,9 @@ from scalemesh.ports import Store
 from scalemesh.services import manifests
 from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.endings import Endings
+from scalemesh.services.holdings import Holdings, of_deployment
 from scalemesh.services.ledger import Ledger
-from scalemesh.services.listings import Listings, OutputFile, put_bytes
+from scalemesh.services.listings import Listings, OutputFile, encoded
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.receiving import Receiving
 from scalemesh.services.releases import go_live
@@ -38,7 +39,7 @@ from scalemesh.services.rules.compiled import Compiled, summary
 from scalemesh.services.rules.compiling import compile_rules
 from scalemesh.services.rules.notes import RulesError, told
 from scalemesh.services.rules.sources import read_sources
-from scalemesh.values import Deployment, DeploymentId, Limits, Reason, State
+from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Limits, Reason, State
 
 log = logging.getLogger(__name__)
 WAITING_WORDS: Final = 2  #: numbers of what is said once, also where publishing is tried again
@@ -51,8 +52,26 @@ class Stored:
     """Where published things go."""
 
     store: Store
+    holdings: Holdings
     listings: Listings
     receiving: Receiving
+
+    async def take(self, deployment: Deployment, files: Sequence[OutputFile]) -> Collection[Blob]:
+        """Make what the attempt uploaded of *files* blobs, held by the deployment; the distinct ones of all *files*.
+
+        Raises:
+            RefusedError: as ``Receiving.own``.
+        """
+        wanted = await self.receiving.own(deployment, files)
+        coming = await self.holdings.hold(of_deployment(deployment), wanted)
+        await self.store.adopt(deployment.id, deployment.attempt, coming)
+        await self.holdings.stored(coming)
+        return wanted
+
+    async def list(self, deployment: Deployment, files: Sequence[OutputFile]) -> Digest:
+        """Keep the list of *files* for the deployment; the digest of its blob."""
+        (kept,) = await self.holdings.put(of_deployment(deployment), encoded(files))
+        return kept.sha256
 
 
 class Publisher:
@@ -94,7 +113,7 @@ class Publisher:
         except RefusedError as error:
             await self._endings.fail(deployment, Reason.REJECTED, str(error))
             raise
-        listing = await self._stored.listings.keep(files)
+        listing = await self._stored.list(deployment, files)
         fault("finish.after_listing")
         try:
             async with self._ledger.change(deployment.project) as tx:
@@ -151,8 +170,7 @@ class Publisher:
         if deployment.state is not State.PUBLISHING or deployment.listing is None:
             return
         files = await self._stored.listings.read(deployment.listing)
-        blobs = await self._stored.receiving.own(deployment, files)
-        await self._stored.store.adopt(deployment.id, deployment.attempt, [blob.sha256 for blob in blobs])
+        taken = await self._stored.take(deployment, files)
         fault("publish.after_blobs")
         made = manifests.make_manifest(
             deployment.id,
@@ -161,13 +179,14 @@ class Publisher:
             self._immutable(deployment.framework or ""),
             await self._rules(deployment, files),
         )
-        manifest = await put_bytes(self._stored.store, manifests.encode(made.manifest))
+        (kept,) = await self._stored.holdings.put(of_deployment(deployment), manifests.encode(made.manifest))
         fault("publish.after_manifest")
 
         async def publish(tx: Transaction) -> list[str]:
             project = await projects.get(tx, deployment.project)  # here: a person may pin it until the last moment
-            await projects.own(tx, deployment.project, blobs)
-            await deployments.ready(tx, deployment.id, manifest, self._now())
+            needed = [deployment.listing, kept.sha256, *(blob.sha256 for blob in taken)]
+            await blobs.let_go_of_others(tx, of_deployment(deployment), filter(None, needed))
+            await deployments.ready(tx, deployment.id, kept.sha256, self._now())
             return await go_live(tx, deployment, project, self._base)
 
         moved = await self._windows.move(deployment.project, publish)

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterable, Collection, Mapping, Sequence
 from builder.protocol import MOST_RULE_FILES
 from scalemesh.db.database import Database
 from scalemesh.db.deployments import DeploymentRows
-from scalemesh.db.projects import ProjectRows
 from scalemesh.errors import GoneError, NotFoundError, RefusedError
 from scalemesh.ports import Staging
+from scalemesh.services import holdings
+from scalemesh.services.holdings import Holdings
 from scalemesh.services.listings import OutputFile
 from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Limits
 
@@ -15,13 +16,13 @@ from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Limits
 class Receiving:
     """A project's own blobs need no second upload; another project's are as unknown as any."""
 
-    def __init__(self, database: Database, staging: Staging, limits: Limits) -> None:
-        self._projects, self._rows = ProjectRows(database), DeploymentRows(database)
+    def __init__(self, database: Database, staging: Staging, holdings: Holdings, limits: Limits) -> None:
+        self._rows, self._holdings = DeploymentRows(database), holdings
         self._staging, self._limits = staging, limits
         self._taken: dict[DeploymentId, _Taken] = {}  # of those that send now
 
     async def missing(self, deployment: Deployment, blobs: Sequence[Blob]) -> list[Digest]:
-        """Those of *blobs* that must be uploaded under this attempt.
+        """Those of *blobs* that must be uploaded under this attempt; the others are kept for it from now on.
 
         Raises:
             RefusedError: one alone is over the limit of an output.
@@ -30,7 +31,7 @@ class Receiving:
             self._check_size(blob.size_bytes)
         taken = await self._of(deployment)
         asked = dict.fromkeys(blob.sha256 for blob in blobs if blob.sha256 not in taken.sizes)
-        owned = await self._projects.owned(deployment.project, asked)
+        owned = await self._holdings.pin(holdings.of_deployment(deployment), asked)
         return [digest for digest in asked if digest not in owned]
 
     async def receive(self, deployment: Deployment, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
@@ -65,7 +66,7 @@ class Receiving:
         sizes = {file.sha256: file.size_bytes for file in files}
         received = await self._staging.received(deployment.id, deployment.attempt)
         rest = [digest for digest in sizes if digest not in received]
-        known = {**received, **await self._projects.owned(deployment.project, rest)}
+        known = {**received, **await self._holdings.pin(holdings.of_deployment(deployment), rest)}
         for digest, size in sizes.items():
             if known.get(digest) != size:
                 raise RefusedError(

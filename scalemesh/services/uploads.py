@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterable, Callable, Sequence
 
-from scalemesh.db import deployments, projects
+from scalemesh.db import deployments
 from scalemesh.db.database import Database
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, GoneError
@@ -65,12 +65,10 @@ class Uploads:
         if deployment.source is SourceKind.PREBUILT:
             return await self._publisher.accept(deployment, files, PREBUILT)
         check_files(files, self._limits)
-        blobs = await self._receiving.own(deployment, files)
-        await self._stored.store.adopt(deployment.id, deployment.attempt, [blob.sha256 for blob in blobs])
-        listing = await self._stored.listings.keep(files)
+        await self._stored.take(deployment, files)
+        listing = await self._stored.list(deployment, files)
         try:
             async with self._db.transaction() as tx:
-                await projects.own(tx, deployment.project, blobs)
                 await deployments.source_ready(tx, deployment.id, listing)
         except GoneError:
             found = await self._rows.get(deployment.id)

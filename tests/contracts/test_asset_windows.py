@@ -18,6 +18,7 @@ from scalemesh.ports import BlobStore
 from scalemesh.services import windows
 from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.deployer import Wanted
+from scalemesh.services.holdings import Holdings
 from scalemesh.services.releases import Releases
 from scalemesh.services.windows import Window
 from scalemesh.values import DeploymentId, Digest, Project
@@ -38,6 +39,13 @@ async def store(tmp_path: Path, life: Life) -> AsyncIterator[BlobStore]:
 
 def asset(number: int) -> str:
     return f"assets/index-BxYz12a{number}.js"
+
+
+def windows_over(life: Life, store: BlobStore, *, days: int = 7, at: timedelta = timedelta(0)) -> AssetWindows:
+    """The asset windows in a life of their own, *at* from now."""
+    ledger = life.services.ledger
+    holdings = Holdings(ledger.database, store)
+    return AssetWindows(ledger, store, holdings, days=days, now=lambda: datetime.now(UTC) + at)
 
 
 async def version(life: Life, number: int, wanted: Wanted | None = None) -> DeploymentId:
@@ -120,8 +128,7 @@ async def test_its_time_begins_when_a_deployment_leaves(life: Life, store: BlobS
 
 async def test_what_has_expired_is_left_out_of_the_next_table(life: Life, store: BlobStore) -> None:
     first, second = [await version(life, number) for number in (1, 2)]
-    later = datetime.now(UTC) + timedelta(days=8)
-    releases = Releases(life.services.ledger, AssetWindows(life.services.ledger, store, days=7, now=lambda: later))
+    releases = Releases(life.services.ledger, windows_over(life, store, at=timedelta(days=8)))
     await releases.promote(await life.services.deployer.get(first))
     assert [each.deployment for each in (await table(life, store)).formers] == [second]
 
@@ -175,9 +182,7 @@ async def test_the_table_grows_by_what_leaves_and_reads_no_other_manifest_again(
     async def note(sha256: Digest) -> None:
         read.append(sha256)
 
-    watched = AssetWindows(
-        life.services.ledger, Watched(store, before_read=note), days=7, now=lambda: datetime.now(UTC)
-    )
+    watched = windows_over(life, Watched(store, before_read=note))
     await Releases(life.services.ledger, watched).promote(await life.services.deployer.get(made[0]))
     found = [(await life.services.deployer.get(deployment)).manifest for deployment in made]
     assert found[3] in read
@@ -193,7 +198,7 @@ async def test_a_store_that_is_away_holds_up_no_rollback_and_the_next_move_mends
     async def away(_sha256: Digest) -> None:
         raise UnreachableError("away")
 
-    broken = AssetWindows(life.services.ledger, Watched(store, before_read=away), days=7, now=lambda: datetime.now(UTC))
+    broken = windows_over(life, Watched(store, before_read=away))
     await Releases(life.services.ledger, broken).rollback(await project(life))
     assert life.live() == first
     assert await ask(life, store, asset(2)) == (404, first)
@@ -209,7 +214,7 @@ async def test_a_store_that_is_away_keeps_no_file_of_what_is_deleted(life: Life,
     async def away(_sha256: Digest) -> None:
         raise UnreachableError("away")
 
-    broken = AssetWindows(life.services.ledger, Watched(store, before_read=away), days=7, now=lambda: datetime.now(UTC))
+    broken = windows_over(life, Watched(store, before_read=away))
 
     async def forget(tx: Transaction) -> None:
         await deployments.delete(tx, first)
@@ -220,7 +225,7 @@ async def test_a_store_that_is_away_keeps_no_file_of_what_is_deleted(life: Life,
 
 async def test_days_of_nought_turn_it_off(life: Life, store: BlobStore) -> None:
     first, second = [await version(life, number) for number in (1, 2)]
-    off = AssetWindows(life.services.ledger, store, days=0, now=lambda: datetime.now(UTC))
+    off = windows_over(life, store, days=0)
     await Releases(life.services.ledger, off).promote(await life.services.deployer.get(first))
     assert await ask(life, store, asset(2)) == (404, first)
     assert second

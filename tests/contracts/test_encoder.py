@@ -28,6 +28,7 @@ from scalemesh.services.compressor import WORKER, open_compressor
 from scalemesh.services.deployer import Wanted
 from scalemesh.services.encoder import Encoder
 from scalemesh.services.encodings import Encodings
+from scalemesh.services.holdings import Holdings
 from scalemesh.services.listings import OutputFile
 from scalemesh.values import Blob, DeploymentId, Digest, Route, State
 from tests.contracts.executors import EndsWhenTold
@@ -115,7 +116,8 @@ class Watched:
 
 
 def encoder_over(life: Life, store: BlobStore, *, most_bytes: int = 1 << 20) -> Encoder:
-    return Encoder(life.services.ledger, store, most_bytes=most_bytes)
+    ledger = life.services.ledger
+    return Encoder(ledger, store, Holdings(ledger.database, store), most_bytes=most_bytes)
 
 
 def digest(data: bytes) -> Digest:
@@ -192,7 +194,7 @@ async def test_a_file_is_encoded_once_for_all_deployments_of_a_project(tmp_path:
     assert (await table(tmp_path, first)).by_digest.items() <= (await table(tmp_path, second)).by_digest.items()
 
 
-async def test_variants_that_the_store_lost_are_made_again(tmp_path: Path) -> None:
+async def test_variants_that_the_store_is_known_to_have_lost_are_made_again(tmp_path: Path) -> None:
     async with begin(tmp_path, EndsWhenTold()) as life:
         await deploy(life, {"app.js": SCRIPT})
         await life.services.encoder.encode_waiting()
@@ -201,6 +203,7 @@ async def test_variants_that_the_store_lost_are_made_again(tmp_path: Path) -> No
     async with other_store(tmp_path) as store:
         await store.delete(lost.sha256)
     async with begin(tmp_path, EndsWhenTold()) as life:
+        await life.services.holdings.lost([lost.sha256])
         await deploy(life, {"app.js": SCRIPT, "app.css": STYLE})
         await life.services.encoder.encode_waiting()
     async with other_store(tmp_path) as store:

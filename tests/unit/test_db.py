@@ -120,7 +120,7 @@ async def test_nobody_else_on_the_machine_may_read_it(tmp_path: Path) -> None:
 async def test_a_row_of_something_deleted_is_told_as_that(database: Database) -> None:
     with pytest.raises(NotFoundError, match="deleted meanwhile"):
         async with database.transaction() as tx:
-            await tx.run("INSERT INTO project_blob (project_id, sha256, size_bytes) VALUES ('prj_gone', 'x', 1)")
+            await tx.run("INSERT INTO holder (name, project_id) VALUES ('x', 'prj_gone')")
 
 
 async def test_what_breaks_while_it_is_open_is_not_told_as_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
