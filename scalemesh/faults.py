@@ -28,6 +28,8 @@ Point = Literal[
     "window.after_blob",
     "encode.after_blobs",
     "encode.after_commit",
+    "collect.after_doom",
+    "collect.after_delete",
     "ledger.before_routes",
     "end.after_commit",
     "cancel.after_commit",

@@ -29,6 +29,7 @@ from scalemesh.services.build_environment import read_bundle
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.caches import Caches
 from scalemesh.services.callers import Callers
+from scalemesh.services.collector import GRACE, Collector
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.encoder import Encoder
 from scalemesh.services.endings import Endings
@@ -166,6 +167,7 @@ class Services:
     accounts: Accounts
     builds: BuildCalls
     callers: Callers
+    collector: Collector
     deployer: Deployer
     encoder: Encoder
     holdings: Holdings
@@ -226,6 +228,7 @@ def assemble(
             builds=builds, git=config.git, site_url=links.permalink, now=now,
         ),
         callers=Callers(config.hosts.trusted_proxies, config.hosts.public_url),
+        collector=Collector(database, plugins.store, holdings, grace=GRACE, now=now),
         deployer=Deployer(
             ledger, executors, room, endings, logs, caches, windows,
             builds=builds, base=base, wake=scheduler.wake, now=now,

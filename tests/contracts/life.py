@@ -2,14 +2,15 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalemesh.config import Builds, Config, Hosts
 from scalemesh.db.database import open_database
 from scalemesh.edge.visit import Visits
+from scalemesh.ports import Store
 from scalemesh.services.builds import Attempt, Success
 from scalemesh.services.deployer import Wanted
 from scalemesh.services.explaining import Explainer
@@ -32,6 +33,7 @@ class Life:
     user: User
     explainer: Explainer
     executors: Mapping[str, EndsWhenTold]  #: by kind; ``executor`` is the first
+    store: Store
 
     async def project(self, url: str = URL) -> Project:
         return await self.services.projects.of_source(self.user, url)
@@ -94,6 +96,7 @@ async def begin(
     builds: Builds | None = None,
     *,
     hosts: Hosts | None = None,
+    open_store: Callable[[Path], AbstractAsyncContextManager[Store]] = STORES["disk"],
 ) -> AsyncIterator[Life]:
     """Open everything below *folder* and run the background work, as the daemon does. One executor is "local"."""
     executors = executors if isinstance(executors, Mapping) else {"local": executors}
@@ -102,7 +105,7 @@ async def begin(
     config = replace(Config(), data_dir=folder, builds=builds, hosts=hosts or Hosts(), executor=kinds)
     async with (
         open_database(folder / "scalemesh.db") as database,
-        STORES["disk"](folder) as store,
+        open_store(folder) as store,
         LOG_STORES["sqlite"](folder) as logs,
         BUSES["memory"](64) as bus,
     ):
@@ -113,7 +116,7 @@ async def begin(
             visits = Visits(services.routes, store)
             explainer = Explainer(visits.explain, control=config.hosts.control)
             executor = next(iter(executors.values()))
-            yield Life(services, executor, await services.accounts.owner(), explainer, executors)
+            yield Life(services, executor, await services.accounts.owner(), explainer, executors, store)
         finally:
             for task in work:
                 task.cancel()
