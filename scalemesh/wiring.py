@@ -2,81 +2,34 @@
 
 import asyncio
 import logging
-import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from typing import Final
 from urllib.parse import urlsplit
 
-from builder.frameworks import immutable_patterns
 from scalemesh import registry
-from scalemesh.config import MIB, Builds, Config, Hosts
+from scalemesh.assembly import Plugins, Services, assemble
+from scalemesh.config import Builds, Config, Hosts
 from scalemesh.daemon import Daemon, bound_sockets, only_daemon, until_signal
-from scalemesh.db.database import Database, open_database
+from scalemesh.db.database import open_database
 from scalemesh.edge.assembly import make_edge
 from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.workers import Workers
 from scalemesh.errors import ConfigError, RefusedError, ScaleMeshError
-from scalemesh.ports import Checks, Executor, Finding, LogBus, LogStore, Store
-from scalemesh.services.accounts import Accounts
-from scalemesh.services.asset_windows import AssetWindows
+from scalemesh.ports import Checks, Finding
 from scalemesh.services.build_environment import read_bundle
-from scalemesh.services.builds import BuildCalls
-from scalemesh.services.caches import Caches
-from scalemesh.services.callers import Callers
-from scalemesh.services.collector import GRACE, Collector
-from scalemesh.services.deployer import Deployer
-from scalemesh.services.encoder import Encoder
-from scalemesh.services.endings import Endings
-from scalemesh.services.executors import Executors
 from scalemesh.services.explaining import Explainer
-from scalemesh.services.holdings import Holdings
-from scalemesh.services.ledger import Ledger
-from scalemesh.services.links import Links
-from scalemesh.services.listings import Listings
-from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.outgoing import Outgoing
-from scalemesh.services.projects import Projects
-from scalemesh.services.publisher import Publisher, Stored
-from scalemesh.services.receiving import Receiving
-from scalemesh.services.releases import Releases
-from scalemesh.services.room import Room
-from scalemesh.services.routing import Followers, RouteTable
-from scalemesh.services.scheduler import Scheduler
-from scalemesh.services.uploads import Uploads
-from scalemesh.services.vault import BuildTokens, Vault, load_key, owner_of
+from scalemesh.services.routing import RouteTable
+from scalemesh.services.vault import load_key, owner_of
 from scalemesh.web.app import make_builds_app, make_control_app
 from scalemesh.web.metrics import Metrics
 from scalemesh.web.outlet import Outlet
 from scalemesh.web.upstream import Upstreams
 
 log = logging.getLogger(__name__)
-DAY_S: Final = 24 * 3600
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plugins:
-    """The four plug points, opened."""
-
-    executors: Mapping[str, Executor]  #: by kind; the first is the default
-    store: Store
-    logs: LogStore
-    bus: LogBus
-
-    def of_sites(self) -> dict[str, Checks]:
-        """Those that sites need, by plug point."""
-        return {"store": self.store, "logs": self.logs, "bus": self.bus}
-
-    def of_builds(self) -> dict[str, Checks]:
-        return {f"executor.{kind}": executor for kind, executor in self.executors.items()}
-
-    def all(self) -> dict[str, Checks]:
-        return self.of_builds() | self.of_sites()
 
 
 @asynccontextmanager
@@ -140,13 +93,13 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             background=[
                 services.publisher.serve,
                 services.scheduler.serve,
-                services.encoder.serve,
+                services.storage.encoder.serve,
                 partial(tell_of_builds, plugins.of_builds()),  # a tiny build: sites do not wait for it
             ],
         )
 
 
-def make_outlet(services: "Services", builds: Builds) -> Outlet:
+def make_outlet(services: Services, builds: Builds) -> Outlet:
     """The way out for builds that have no network of their own."""
     return Outlet(Outgoing(services.builds, services.logs, builds), builds.allow_networks, Upstreams(builds.env))
 
@@ -158,87 +111,6 @@ def serving_workers(
     if not config.serving_processes:
         return None
     return Workers([sys.executable, "-m", "scalemesh.worker"], config, listeners, routes, visited=visited)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """The rules of the product, joined."""
-
-    accounts: Accounts
-    builds: BuildCalls
-    callers: Callers
-    collector: Collector
-    deployer: Deployer
-    encoder: Encoder
-    holdings: Holdings
-    ledger: Ledger
-    links: Links
-    logs: LogPipeline
-    projects: Projects
-    publisher: Publisher
-    releases: Releases
-    routes: RouteTable
-    scheduler: Scheduler
-    tokens: BuildTokens
-    uploads: Uploads
-    windows: AssetWindows
-
-
-def assemble(
-    config: Config,
-    database: Database,
-    plugins: Plugins,
-    port: int,
-    *,
-    routes: RouteTable | None = None,
-    followers: Followers | None = None,
-    counted: Callable[[int], None] = lambda _lines: None,
-) -> Services:
-    """Join the rules; nothing starts to run by it."""
-    now, base, builds, limits = utc_now, config.hosts.base, config.builds, config.builds.limits()
-    key = load_key(config.data_dir / "key")
-    vault, tokens = Vault(key), BuildTokens(key, lifetime_s=builds.time_limit_s + DAY_S)
-    links, routes, executors = Links(config.hosts, port), routes or RouteTable(), Executors(plugins.executors)
-    room = Room(executors, builds, memory_for_builds(config))
-    ledger = Ledger(database, routes, followers)
-    logs = LogPipeline(plugins.logs, plugins.bus, now=now, counted=counted)
-    holdings = Holdings(database, plugins.store)
-    stored = Stored(
-        plugins.store, holdings, Listings(plugins.store), Receiving(database, plugins.store, holdings, limits)
-    )
-    endings = Endings(ledger, stored.receiving, logs, now=now)
-    scheduler = Scheduler(
-        ledger, executors, room, endings, logs, tokens,
-        builds=builds, socket=str(config.builds_socket), now=now,
-    )  # fmt: skip
-    windows = AssetWindows(ledger, plugins.store, holdings, days=config.serving.asset_window_days, now=now)
-    encoder = Encoder(ledger, plugins.store, holdings, most_bytes=config.serving.encoded_file_mib * MIB)
-    publisher = Publisher(
-        ledger, stored, endings, logs, windows,
-        limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, is_ready=encoder.wake, now=now,
-    )  # fmt: skip
-    caches = Caches(config.data_dir / "caches", project_bytes=builds.cache_mib * MIB)
-    projects = Projects(
-        ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), executors=executors.kinds, now=now
-    )
-    return Services(
-        accounts=Accounts(database, config.accounts, now=now),
-        builds=BuildCalls(
-            database, stored, logs, publisher, projects, tokens, caches,
-            builds=builds, git=config.git, site_url=links.permalink, now=now,
-        ),
-        callers=Callers(config.hosts.trusted_proxies, config.hosts.public_url),
-        collector=Collector(database, plugins.store, holdings, grace=GRACE, now=now),
-        deployer=Deployer(
-            ledger, executors, room, endings, logs, caches, windows,
-            builds=builds, base=base, wake=scheduler.wake, now=now,
-        ),
-        encoder=encoder, holdings=holdings, ledger=ledger, links=links, logs=logs, projects=projects,
-        publisher=publisher, releases=Releases(ledger, windows),
-        routes=routes, scheduler=scheduler, tokens=tokens,
-        uploads=Uploads(database, stored, logs, publisher, limits=limits, wake=scheduler.wake),
-        windows=windows,
-    )  # fmt: skip
 
 
 async def serve(config: Config, ready: Callable[[Daemon], None] = lambda _daemon: None) -> None:
@@ -356,20 +228,3 @@ async def findings(points: Mapping[str, Checks]) -> list[tuple[str, Finding]]:
     """What each plug-in finds of itself, all looked at at once."""
     found: Sequence[Sequence[Finding]] = await asyncio.gather(*(plugin.check() for plugin in points.values()))
     return [(point, finding) for point, each in zip(points, found, strict=True) for finding in each]
-
-
-def own_labels(hosts: Hosts) -> set[str]:
-    """Labels below the base that the control host has: a project of that name could never be visited."""
-    return {hosts.control.removesuffix(f".{hosts.base}")} if hosts.control.endswith(f".{hosts.base}") else set()
-
-
-def memory_for_builds(config: Config) -> int:
-    """What all builds together may use, in bytes: the machine's memory (or the setting) less the reserve."""
-    total = config.builds.total_memory_mib * MIB
-    if not total:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(0, total - config.builds.reserve_mib * MIB)
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)

@@ -5,23 +5,14 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import web
 
+from scalemesh.assembly import Services
 from scalemesh.ports import Checks
-from scalemesh.services.accounts import Accounts
-from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.builds import BuildCalls
-from scalemesh.services.callers import Callers
-from scalemesh.services.deployer import Deployer
 from scalemesh.services.explaining import Explainer
-from scalemesh.services.links import Links
-from scalemesh.services.log_pipeline import LogPipeline
-from scalemesh.services.projects import Projects
-from scalemesh.services.releases import Releases
-from scalemesh.services.routing import RouteTable
-from scalemesh.services.uploads import Uploads
 from scalemesh.web.api.deployments import DeploymentRoutes
 from scalemesh.web.api.explain import ExplainRoutes
 from scalemesh.web.api.health import HealthRoutes
@@ -53,33 +44,6 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 FOLLOWERS: Final = web.AppKey("followers", Followers)
-
-
-class Services(Protocol):
-    """All that the control host needs of what ``wiring`` joins."""
-
-    @property
-    def accounts(self) -> Accounts: ...
-    @property
-    def builds(self) -> BuildCalls: ...
-    @property
-    def callers(self) -> Callers: ...
-    @property
-    def deployer(self) -> Deployer: ...
-    @property
-    def links(self) -> Links: ...
-    @property
-    def logs(self) -> LogPipeline: ...
-    @property
-    def projects(self) -> Projects: ...
-    @property
-    def releases(self) -> Releases: ...
-    @property
-    def routes(self) -> RouteTable: ...
-    @property
-    def uploads(self) -> Uploads: ...
-    @property
-    def windows(self) -> AssetWindows: ...
 
 
 def make_control_app(
@@ -127,7 +91,7 @@ def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool)
     return [
         SessionRoutes(services.accounts, gate, services.links, trusted=trusted).table(),
         TokenRoutes(services.accounts).table(),
-        ProjectRoutes(projects, deployer, releases, services.windows, views).table(),
+        ProjectRoutes(projects, deployer, releases, services.storage.windows, views).table(),
         VariableRoutes(projects).table(),
         DeploymentRoutes(deployer, projects, releases, views).table(),
         UploadRoutes(services.uploads, deployer).table(),

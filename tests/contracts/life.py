@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scalemesh.assembly import Plugins, Services, assemble
 from scalemesh.config import Builds, Config, Hosts
 from scalemesh.db.database import open_database
 from scalemesh.edge.visit import Visits
@@ -16,7 +17,6 @@ from scalemesh.services.deployer import Wanted
 from scalemesh.services.explaining import Explainer
 from scalemesh.services.listings import OutputFile
 from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Project, State, User
-from scalemesh.wiring import Plugins, Services, assemble
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.openers import BUSES, LOG_STORES, STORES
 

@@ -159,7 +159,7 @@ async def test_purge_ends_everything_and_the_next_move_begins_anew(life: Life, s
     await version(life, 1)
     second = await version(life, 2)
     for _ in range(2):
-        await life.services.windows.purge((await project(life)).id)
+        await life.services.storage.windows.purge((await project(life)).id)
         assert await ask(life, store, asset(1)) == (404, second)
     await version(life, 3)
     assert [each.deployment for each in (await table(life, store)).formers] == [second]
@@ -168,7 +168,7 @@ async def test_purge_ends_everything_and_the_next_move_begins_anew(life: Life, s
 async def test_the_variants_of_what_leaves_come_along(life: Life, store: BlobStore) -> None:
     script = b"".join(b"const a%d = %d\n" % (number, number) for number in range(500))
     await deploy(life, {"index.html": b"1", asset(1): script})
-    await life.services.encoder.encode_waiting()
+    await life.services.storage.encoder.encode_waiting()
     await version(life, 2)
     found = await table(life, store)
     _, entry = found.files[asset(1)]

@@ -37,7 +37,7 @@ def collector_of(
     life: Life, store: BlobStore | None = None, *, grace: timedelta = HOUR, later: timedelta = AT_ONCE
 ) -> Collector:
     """One over *life*, *later* from now."""
-    database, holdings = life.services.ledger.database, life.services.holdings
+    database, holdings = life.services.ledger.database, life.services.storage.holdings
     return Collector(database, store or life.store, holdings, grace=grace, now=lambda: datetime.now(UTC) + later)
 
 
@@ -59,7 +59,7 @@ async def files_of(life: Life, deployment: DeploymentId) -> list[Digest]:
 
 async def test_what_is_live_stays_however_often_it_is_collected(life: Life) -> None:
     deployment = await life.ready(PAGE)
-    await life.services.encoder.encode_waiting()
+    await life.services.storage.encoder.encode_waiting()
     for _ in range(3):
         assert await collect(life) == Amount()
     for digest in await files_of(life, deployment):
@@ -83,7 +83,7 @@ async def test_a_deleted_deployments_files_go_and_those_it_shared_stay(life: Lif
 async def test_all_of_a_deleted_project_goes(life: Life, tmp_path: Path) -> None:
     for page in (b"1", b"2"):
         await life.ready(page)
-    await life.services.encoder.encode_waiting()
+    await life.services.storage.encoder.encode_waiting()
     assert stored(tmp_path)
     await life.services.deployer.delete_project(await life.project())
     await collect(life)
@@ -242,7 +242,7 @@ async def test_nothing_that_a_deployment_needs_is_lost_in_any_order_of_events(tm
 
         async with collecting(life):
             await asyncio.gather(*(deploy_and_delete(branch) for branch in ("main", "one", "two")))
-            await life.services.encoder.encode_waiting()
+            await life.services.storage.encoder.encode_waiting()
         await collector_of(life, grace=AT_ONCE).run()
         for deployment in await life.services.deployer.page(None, before=None, limit=100):
             await all_there(life, deployment.id)

@@ -143,7 +143,7 @@ async def encoded(life: Life, host: str = "site.localhost") -> Route:
 
 
 async def test_a_ready_deployment_gets_variants_that_its_routes_name(tmp_path: Path) -> None:
-    async with begin(tmp_path, EndsWhenTold()) as life, serving(life.services.encoder):
+    async with begin(tmp_path, EndsWhenTold()) as life, serving(life.services.storage.encoder):
         deployment = await deploy(life, {"index.html": b"<h1>hello</h1>", "app.js": SCRIPT, "noise.txt": NOISE})
         found = await encoded(life)
         assert route(life, f"site-{deployment[-6:]}.localhost").encodings == found.encodings
@@ -197,15 +197,15 @@ async def test_a_file_is_encoded_once_for_all_deployments_of_a_project(tmp_path:
 async def test_variants_that_the_store_is_known_to_have_lost_are_made_again(tmp_path: Path) -> None:
     async with begin(tmp_path, EndsWhenTold()) as life:
         await deploy(life, {"app.js": SCRIPT})
-        await life.services.encoder.encode_waiting()
+        await life.services.storage.encoder.encode_waiting()
         first = route(life)
     lost = (await table(tmp_path, first)).by_digest[digest(SCRIPT)]["br"]
     async with other_store(tmp_path) as store:
         await store.delete(lost.sha256)
     async with begin(tmp_path, EndsWhenTold()) as life:
-        await life.services.holdings.lost([lost.sha256])
+        await life.services.storage.holdings.lost([lost.sha256])
         await deploy(life, {"app.js": SCRIPT, "app.css": STYLE})
-        await life.services.encoder.encode_waiting()
+        await life.services.storage.encoder.encode_waiting()
     async with other_store(tmp_path) as store:
         assert brotli.decompress(await read(store, lost.sha256)) == SCRIPT
 
@@ -213,7 +213,7 @@ async def test_variants_that_the_store_is_known_to_have_lost_are_made_again(tmp_
 async def test_a_variant_is_its_projects_own_and_unknown_to_others(tmp_path: Path) -> None:
     async with begin(tmp_path, EndsWhenTold()) as life:
         await deploy(life, {"app.js": SCRIPT})
-        await life.services.encoder.encode_waiting()
+        await life.services.storage.encoder.encode_waiting()
         found = route(life)
         store_table = found.encodings
         assert store_table is not None
@@ -272,7 +272,7 @@ async def test_one_that_the_store_does_not_give_holds_up_no_other(tmp_path: Path
             await encoder_over(life, Watched(store, before_read=sick)).encode_waiting()
         assert route(life, f"site-{old[-6:]}.localhost").encodings is not None
         assert route(life).encodings is None
-        await life.services.encoder.encode_waiting()
+        await life.services.storage.encoder.encode_waiting()
         assert route(life).encodings is not None
 
 
@@ -283,8 +283,8 @@ async def test_what_cannot_be_read_is_passed_over_and_holds_up_nobody(tmp_path: 
     async with other_store(tmp_path) as store:
         await store.delete(digest(SCRIPT))
     async with begin(tmp_path, EndsWhenTold()) as life:
-        await life.services.encoder.encode_waiting()
-        await life.services.encoder.encode_waiting()
+        await life.services.storage.encoder.encode_waiting()
+        await life.services.storage.encoder.encode_waiting()
         assert route(life).encodings is None
         old = (await life.services.deployer.page(None, before=None, limit=9))[-1]
         assert route(life, f"site-{old.id[-6:]}.localhost").encodings is not None
@@ -308,7 +308,7 @@ def children() -> Iterable[str]:
 
 
 async def test_no_worker_is_held_while_nothing_waits(life: Life) -> None:
-    async with serving(life.services.encoder):
+    async with serving(life.services.storage.encoder):
         await deploy(life, {"app.js": SCRIPT})
         await encoded(life)
         async with asyncio.timeout(10):

@@ -1,0 +1,172 @@
+"""Joins the rules of the product over opened plug-ins; nothing starts to run by it."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from builder.frameworks import immutable_patterns
+from scalemesh.config import MIB, Config, Hosts
+from scalemesh.db.database import Database
+from scalemesh.ports import Checks, Executor, LogBus, LogStore, Store
+from scalemesh.services.accounts import Accounts
+from scalemesh.services.asset_windows import AssetWindows
+from scalemesh.services.builds import BuildCalls
+from scalemesh.services.caches import Caches
+from scalemesh.services.callers import Callers
+from scalemesh.services.collector import GRACE, Collector
+from scalemesh.services.deployer import Deployer
+from scalemesh.services.encoder import Encoder
+from scalemesh.services.endings import Endings
+from scalemesh.services.executors import Executors
+from scalemesh.services.holdings import Holdings
+from scalemesh.services.ledger import Ledger
+from scalemesh.services.links import Links
+from scalemesh.services.listings import Listings
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.projects import Projects
+from scalemesh.services.publisher import Publisher, Stored
+from scalemesh.services.receiving import Receiving
+from scalemesh.services.releases import Releases
+from scalemesh.services.room import Room
+from scalemesh.services.routing import Followers, RouteTable
+from scalemesh.services.scheduler import Scheduler
+from scalemesh.services.uploads import Uploads
+from scalemesh.services.vault import BuildTokens, Vault, load_key
+
+DAY_S: Final = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugins:
+    """The four plug points, opened."""
+
+    executors: Mapping[str, Executor]  #: by kind; the first is the default
+    store: Store
+    logs: LogStore
+    bus: LogBus
+
+    def of_sites(self) -> dict[str, Checks]:
+        """Those that sites need, by plug point."""
+        return {"store": self.store, "logs": self.logs, "bus": self.bus}
+
+    def of_builds(self) -> dict[str, Checks]:
+        return {f"executor.{kind}": executor for kind, executor in self.executors.items()}
+
+    def all(self) -> dict[str, Checks]:
+        return self.of_builds() | self.of_sites()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """What keeps blobs, and throws them away."""
+
+    caches: Caches
+    collector: Collector
+    encoder: Encoder
+    holdings: Holdings
+    stored: Stored
+    windows: AssetWindows
+
+
+def store_services(config: Config, ledger: Ledger, store: Store) -> Storage:
+    """Join what works on *store*."""
+    database, now = ledger.database, utc_now
+    holdings = Holdings(database, store)
+    receiving = Receiving(database, store, holdings, config.builds.limits())
+    return Storage(
+        caches=Caches(config.data_dir / "caches", project_bytes=config.builds.cache_mib * MIB),
+        collector=Collector(database, store, holdings, grace=GRACE, now=now),
+        encoder=Encoder(ledger, store, holdings, most_bytes=config.serving.encoded_file_mib * MIB),
+        holdings=holdings,
+        stored=Stored(store, holdings, Listings(store), receiving),
+        windows=AssetWindows(ledger, store, holdings, days=config.serving.asset_window_days, now=now),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The rules of the product, joined."""
+
+    accounts: Accounts
+    builds: BuildCalls
+    callers: Callers
+    deployer: Deployer
+    ledger: Ledger
+    links: Links
+    logs: LogPipeline
+    projects: Projects
+    publisher: Publisher
+    releases: Releases
+    routes: RouteTable
+    scheduler: Scheduler
+    storage: Storage
+    tokens: BuildTokens
+    uploads: Uploads
+
+
+def assemble(
+    config: Config,
+    database: Database,
+    plugins: Plugins,
+    port: int,
+    *,
+    routes: RouteTable | None = None,
+    followers: Followers | None = None,
+    counted: Callable[[int], None] = lambda _lines: None,
+) -> Services:
+    """Join the rules; nothing starts to run by it."""
+    now, base, builds, limits = utc_now, config.hosts.base, config.builds, config.builds.limits()
+    key = load_key(config.data_dir / "key")
+    vault, tokens = Vault(key), BuildTokens(key, lifetime_s=builds.time_limit_s + DAY_S)
+    links, routes, executors = Links(config.hosts, port), routes or RouteTable(), Executors(plugins.executors)
+    room = Room(executors, builds, memory_for_builds(config))
+    ledger = Ledger(database, routes, followers)
+    logs = LogPipeline(plugins.logs, plugins.bus, now=now, counted=counted)
+    storage = store_services(config, ledger, plugins.store)
+    stored, windows, encoder, caches = storage.stored, storage.windows, storage.encoder, storage.caches
+    endings = Endings(ledger, stored.receiving, logs, now=now)
+    scheduler = Scheduler(
+        ledger, executors, room, endings, logs, tokens,
+        builds=builds, socket=str(config.builds_socket), now=now,
+    )  # fmt: skip
+    publisher = Publisher(
+        ledger, stored, endings, logs, windows,
+        limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, is_ready=encoder.wake, now=now,
+    )  # fmt: skip
+    projects = Projects(
+        ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), executors=executors.kinds, now=now
+    )
+    return Services(
+        accounts=Accounts(database, config.accounts, now=now),
+        builds=BuildCalls(
+            database, stored, logs, publisher, projects, tokens, caches,
+            builds=builds, git=config.git, site_url=links.permalink, now=now,
+        ),
+        callers=Callers(config.hosts.trusted_proxies, config.hosts.public_url),
+        deployer=Deployer(
+            ledger, executors, room, endings, logs, caches, windows,
+            builds=builds, base=base, wake=scheduler.wake, now=now,
+        ),
+        ledger=ledger, links=links, logs=logs, projects=projects, publisher=publisher,
+        releases=Releases(ledger, windows), routes=routes, scheduler=scheduler, storage=storage, tokens=tokens,
+        uploads=Uploads(database, stored, logs, publisher, limits=limits, wake=scheduler.wake),
+    )  # fmt: skip
+
+
+def own_labels(hosts: Hosts) -> set[str]:
+    """Labels below the base that the control host has: a project of that name could never be visited."""
+    return {hosts.control.removesuffix(f".{hosts.base}")} if hosts.control.endswith(f".{hosts.base}") else set()
+
+
+def memory_for_builds(config: Config) -> int:
+    """What all builds together may use, in bytes: the machine's memory (or the setting) less the reserve."""
+    total = config.builds.total_memory_mib * MIB
+    if not total:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, total - config.builds.reserve_mib * MIB)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
