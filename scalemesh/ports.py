@@ -121,8 +121,8 @@ class BlobStore(Checks, Protocol):
     async def missing(self, digests: Collection[Digest]) -> set[Digest]:
         """Return those of *digests* that the store does not hold."""
 
-    async def delete(self, sha256: Digest) -> None:
-        """Forget the blob; one that is not there is no error."""
+    async def delete(self, digests: Collection[Digest]) -> None:
+        """Forget these blobs; one that is not there is no error. After an error any of them may be gone."""
 
 
 class Staging(Protocol):

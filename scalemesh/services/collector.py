@@ -6,9 +6,8 @@ same bytes meanwhile waits for that and begins anew. So no blob is deleted that 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 
 from scalemesh.db import blobs
@@ -20,7 +19,6 @@ from scalemesh.services.holdings import Holdings
 
 LOOKED_AT: Final = 5_000  #: blobs in one transaction: others wait for it, for some milliseconds
 REMOVED: Final = 200  #: at a time: whoever wants to hold one of them waits for all of them
-LANES: Final = 8
 GRACE: Final = timedelta(hours=1)  #: visits that began before a deployment went may still read its blobs
 
 
@@ -58,7 +56,7 @@ class Collector:
         """Remove what is shut already, by this run or by one that was cut off."""
         count = size_bytes = 0
         while doomed := await self._rows.doomed(REMOVED):
-            await _in_lanes(partial(self._store.delete, blob.sha256) for blob in doomed)
+            await self._store.delete([blob.sha256 for blob in doomed])
             fault("collect.after_delete")
             async with self._db.transaction() as tx:
                 await blobs.forget(tx, [blob.sha256 for blob in doomed])
@@ -72,19 +70,3 @@ class Collector:
             async with self._db.transaction() as tx:
                 await blobs.mark_unheld(tx, after=after, last=min(after + LOOKED_AT, last), now=self._now())
             await asyncio.sleep(0)  # whoever waits to write comes first
-
-
-async def _in_lanes(work: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Do all of *work*, a few at a time; after a failure, which is raised, nothing more is begun."""
-    waiting = iter(work)
-
-    async def lane() -> None:
-        for each in waiting:
-            await each()
-
-    lanes = [asyncio.create_task(lane()) for _ in range(LANES)]
-    try:
-        await asyncio.gather(*lanes)
-    finally:
-        waiting = iter(())
-        await asyncio.gather(*lanes, return_exceptions=True)

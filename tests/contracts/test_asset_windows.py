@@ -235,7 +235,7 @@ async def test_a_former_deployment_whose_manifest_is_lost_holds_up_nothing(life:
     first = await version(life, 1)
     lost = (await life.services.deployer.get(first)).manifest
     assert lost is not None
-    await store.delete(lost)
+    await store.delete([lost])
     second = await version(life, 2)
     assert life.live() == second
     assert await ask(life, store, asset(1)) == (404, second)

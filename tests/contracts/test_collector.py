@@ -156,10 +156,10 @@ class Away(DiskStore):
 
     is_away = True
 
-    async def delete(self, sha256: Digest) -> None:
+    async def delete(self, digests: Collection[Digest]) -> None:
         if self.is_away:
             raise UnreachableError("away")
-        await super().delete(sha256)
+        await super().delete(digests)
 
 
 async def test_a_store_that_is_away_ends_a_run_and_the_next_goes_on(life: Life, tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ class Dawdles(DiskStore):
         await super().adopt(deployment, attempt, digests)
         await self._dawdle()
 
-    async def delete(self, sha256: Digest) -> None:
+    async def delete(self, digests: Collection[Digest]) -> None:
         await self._dawdle()
-        await super().delete(sha256)
+        await super().delete(digests)
         await self._dawdle()
 
     async def _dawdle(self) -> None:

@@ -108,8 +108,8 @@ class Watched:
     async def missing(self, digests: Collection[Digest]) -> set[Digest]:
         return await self._store.missing(digests)
 
-    async def delete(self, sha256: Digest) -> None:
-        await self._store.delete(sha256)
+    async def delete(self, digests: Collection[Digest]) -> None:
+        await self._store.delete(digests)
 
     async def check(self) -> Sequence[Finding]:
         return ()
@@ -201,7 +201,7 @@ async def test_variants_that_the_store_is_known_to_have_lost_are_made_again(tmp_
         first = route(life)
     lost = (await table(tmp_path, first)).by_digest[digest(SCRIPT)]["br"]
     async with other_store(tmp_path) as store:
-        await store.delete(lost.sha256)
+        await store.delete([lost.sha256])
     async with begin(tmp_path, EndsWhenTold()) as life:
         await life.services.storage.holdings.lost([lost.sha256])
         await deploy(life, {"app.js": SCRIPT, "app.css": STYLE})
@@ -281,7 +281,7 @@ async def test_what_cannot_be_read_is_passed_over_and_holds_up_nobody(tmp_path: 
         await deploy(life, {"app.css": STYLE})
         await deploy(life, {"app.js": SCRIPT})
     async with other_store(tmp_path) as store:
-        await store.delete(digest(SCRIPT))
+        await store.delete([digest(SCRIPT)])
     async with begin(tmp_path, EndsWhenTold()) as life:
         await life.services.storage.encoder.encode_waiting()
         await life.services.storage.encoder.encode_waiting()

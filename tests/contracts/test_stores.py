@@ -153,10 +153,10 @@ async def test_a_cancelled_put_leaves_nothing(store: Store, tmp_path: Path) -> N
 async def test_an_absent_blob_is_not_found_and_deleting_it_is_no_error(store: Store) -> None:
     with pytest.raises(NotFoundError):
         await read(store, ABSENT)
-    await store.delete(ABSENT)
+    await store.delete([ABSENT])
     blob = await put(store, b"soon gone")
-    await store.delete(blob.sha256)
-    await store.delete(blob.sha256)
+    await store.delete([blob.sha256])
+    await store.delete([blob.sha256])
     with pytest.raises(NotFoundError):
         await read(store, blob.sha256)
 
@@ -175,7 +175,7 @@ async def test_a_name_that_is_no_digest_is_refused(store: Store, name: str) -> N
     with pytest.raises(InvalidError):
         await store.missing([bad])
     with pytest.raises(InvalidError):
-        await store.delete(bad)
+        await store.delete([bad])
     for call in (store.put, lambda blob, chunks: store.receive(A, 1, blob, chunks)):
         with pytest.raises(InvalidError):
             await call(Blob(sha256=bad, size_bytes=1), chunks_of(b"x"))
@@ -350,3 +350,10 @@ async def test_the_inventory_tells_whose_uploads_are_staged(store: Store) -> Non
 async def told(store: Store, after: Digest | None = None) -> list[Kept]:
     async with aclosing(store.blobs(after)) as pages:
         return [found async for page in pages for found in page]
+
+
+async def test_many_blobs_are_deleted_at_once_and_no_others(store: Store) -> None:
+    kept, gone = [[(await put(store, os.urandom(9))).sha256 for _ in range(30)] for _ in range(2)]
+    await store.delete([*gone, ABSENT])
+    assert await store.missing([*kept, *gone]) == set(gone)
+    await store.delete([])

@@ -258,7 +258,7 @@ async def test_a_store_that_hangs_is_503_before_the_visitor_gives_up() -> None:
 async def test_a_blob_that_is_lost_is_a_500_and_an_error_in_the_log(
     site: Site, lost: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await site.store.delete(Digest(hashlib.sha256(FILES[lost]).hexdigest()))
+    await site.store.delete([Digest(hashlib.sha256(FILES[lost]).hexdigest())])
     got = await site.get(f"/{lost}")
     assert (got.status, got.headers["Cache-Control"]) == (500, "no-store")
     assert [record.levelno for record in caplog.records if record.name.startswith("scalemesh")] == [logging.ERROR]

@@ -73,8 +73,9 @@ class MemoryStore:
     async def missing(self, digests: Collection[Digest]) -> set[Digest]:
         raise NotImplementedError
 
-    async def delete(self, sha256: Digest) -> None:
-        del self.blobs[sha256]
+    async def delete(self, digests: Collection[Digest]) -> None:
+        for sha256 in digests:
+            del self.blobs[sha256]
 
     async def check(self) -> Sequence[Finding]:
         return ()

@@ -107,8 +107,12 @@ class DiskStore:
 
         return await self._in(self._readers, look)
 
-    async def delete(self, sha256: Digest) -> None:
-        await self._in(self._writers, self.path(sha256).unlink, missing_ok=True)
+    async def delete(self, digests: Collection[Digest]) -> None:
+        def unlink() -> None:
+            for digest in digests:
+                self.path(digest).unlink(missing_ok=True)
+
+        await self._in(self._writers, unlink)
 
     def path(self, sha256: Digest) -> Path:
         if not DIGEST.fullmatch(sha256):
@@ -183,7 +187,7 @@ class DiskStore:
             await self.put(blob, _once(data))
             async with aclosing(self.read(blob.sha256)) as chunks:
                 intact = b"".join([chunk async for chunk in chunks]) == data
-            await self.delete(blob.sha256)
+            await self.delete([blob.sha256])
             free = (await self._in(self._readers, shutil.disk_usage, self._root)).free
             is_roomy = free > LOW_BYTES
         except ScaleMeshError as error:
