@@ -9,7 +9,7 @@ CREATE TABLE blob (
     unheld_at  INTEGER                        -- when it was first seen without a holder; NULL: it has one, or was not looked at
 ) STRICT;
 CREATE INDEX blob_unheld ON blob (unheld_at) WHERE unheld_at IS NOT NULL;
-CREATE INDEX blob_unsettled ON blob (state) WHERE state != 1;
+CREATE INDEX blob_doomed ON blob (id) WHERE state = 2;
 
 CREATE TABLE holder (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
