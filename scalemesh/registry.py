@@ -97,7 +97,7 @@ def open_point(
             "socket": str(config.builds_socket),
             "url": config.builds.url or "",
         },
-        "store": {"path": "store"},
+        "store": {"path": "store", "owner": owner},
         "logs": {"path": "logs.db"},
     }
     return open_plugin(point, config.plugin(point, kind), config.data_dir, defaults.get(point))

@@ -1,18 +1,58 @@
 """Opens each kind of plug-in for the contract suites. A new kind adds one line to one table."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from plugins.logbus.memory import MemoryBus, MemoryConfig
 from plugins.logstores.sqlite import SqliteConfig, SqliteLogStore
 from plugins.stores.disk import DiskConfig, DiskStore
+from plugins.stores.minio import MinioConfig, MinioStore
+from plugins.stores.s3 import S3Config, S3Store
 from scalemesh.ports import LogBus, LogStore, Store
+from scalemesh.values import Secret
+from tests.rigs import s3_servers
 
+OWNER: Final = "an installation of the tests"
+
+
+def in_bucket(server: str, where: Path, **more: Any) -> dict[str, Any]:
+    """Settings of a store in a place of its own, named after *where*, on one of the servers."""
+    return {
+        "bucket": s3_servers.BUCKET,
+        "prefix": hashlib.sha256(str(where).encode()).hexdigest()[:16],
+        "endpoint": s3_servers.url_of(server),
+        "region": s3_servers.REGION,
+        "access_key": s3_servers.ACCESS_KEY,
+        "secret_key": Secret(s3_servers.SECRET_KEY),
+        "owner": OWNER,
+        **more,
+    }
+
+
+def _s3(server: str, where: Path, **more: Any) -> AbstractAsyncContextManager[S3Store]:
+    return S3Store.open(S3Config(**in_bucket(server, where, **more)))
+
+
+def _minio(server: str, where: Path, **more: Any) -> AbstractAsyncContextManager[MinioStore]:
+    return MinioStore.open(MinioConfig(**in_bucket(server, where, **more)))
+
+
+#: (kind, server) -> how to open one in a bucket
+BUCKETS: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[S3Store | MinioStore]]]] = {
+    "s3-weed": partial(_s3, "weed"),
+    "minio-weed": partial(_minio, "weed"),
+    "s3-ministack": partial(_s3, "ministack"),
+    "minio-ministack": partial(_minio, "ministack"),
+    "s3-moto": partial(_s3, "moto"),
+}
 #: kind -> how to open one whose state lives under a path (or is named after it), again and again
 STORES: Final[Mapping[str, Callable[[Path], AbstractAsyncContextManager[Store]]]] = {
     "disk": lambda where: DiskStore.open(DiskConfig(path=where / "store")),
+    **BUCKETS,
 }
 LOG_STORES: Final[Mapping[str, Callable[[Path], AbstractAsyncContextManager[LogStore]]]] = {
     "sqlite": lambda where: SqliteLogStore.open(SqliteConfig(path=where / "logs.sqlite3")),
@@ -21,3 +61,21 @@ LOG_STORES: Final[Mapping[str, Callable[[Path], AbstractAsyncContextManager[LogS
 BUSES: Final[Mapping[str, Callable[[int], AbstractAsyncContextManager[LogBus]]]] = {
     "memory": lambda blocks: MemoryBus.open(MemoryConfig(queue_blocks=blocks)),
 }
+
+
+def everything(kind: str, where: Path) -> list[str]:
+    """The name of all that a store has under *where*, unfinished things too."""
+    if kind == "disk":
+        return sorted(str(path) for path in where.rglob("*"))
+    settings = in_bucket(kind.partition("-")[2], where)
+    client, place = (
+        s3_servers.client(settings["endpoint"]),
+        {"Bucket": settings["bucket"], "Prefix": settings["prefix"]},
+    )
+    objects = (
+        item["Key"]
+        for page in client.get_paginator("list_objects_v2").paginate(**place)
+        for item in page.get("Contents", [])
+    )
+    parts = (item["UploadId"] for item in client.list_multipart_uploads(**place).get("Uploads", []))
+    return sorted([*objects, *parts])

@@ -1,0 +1,184 @@
+"""The staging area: what was uploaded, what of it has been verified, and how that becomes blobs."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from plugins.stores.buckets.answers import AnsweredNo, Found
+from plugins.stores.buckets.bucket import Bucket
+from plugins.stores.buckets.keys import Keys, deployment_of, digest_of
+from plugins.stores.buckets.proof import Proof
+from plugins.stores.buckets.reading import Reading
+from plugins.stores.buckets.sending import Sender, Sizes
+from plugins.stores.buckets.threads import Threads
+from scalemesh.errors import NotFoundError
+from scalemesh.faults import fault
+from scalemesh.values import Blob, DeploymentId, Digest
+
+_MOST_KNOWN: Final = 200_000  #: verified uploads that are remembered; others are verified again, the oldest first
+_HASHED_AT_ONCE: Final = 8
+_ROUNDS: Final = 3  #: in which what changes between verifying and copying is verified again
+
+
+class Uploads:
+    """Lists, verifies, adopts and forgets uploads."""
+
+    def __init__(
+        self, bucket: Bucket, keys: Keys, threads: Threads, sender: Sender, sizes: Sizes, proof: Proof
+    ) -> None:
+        self._bucket, self._keys, self._threads, self._sender = bucket, keys, threads, sender
+        self._sizes, self._proof = sizes, proof
+        self._proving = asyncio.Lock()
+        self._vouches: bool | None = None
+        self._rooms: OrderedDict[str, dict[Digest, Found]] = OrderedDict()  # what is verified, by where it lies
+
+    async def receive(self, deployment: DeploymentId, attempt: int, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
+        room = self._keys.room(deployment, attempt)
+        key = f"{room}{blob.sha256}"
+        # Not only once: what lies there under this name may have been sent by a signed URL, and be anything.
+        etag = await self._sender.send(key, blob, chunks, once=False)
+        self._known(room)[blob.sha256] = Found(key, blob.size_bytes, etag, datetime.now(UTC))
+        fault("store.staged_written")
+
+    async def received(self, deployment: DeploymentId, attempt: int) -> dict[Digest, int]:
+        found = await self._verified(self._keys.room(deployment, attempt))
+        return {sha256: each.size_bytes for sha256, each in found.items()}
+
+    async def adopt(self, deployment: DeploymentId, attempt: int, digests: Collection[Digest]) -> None:
+        room = self._keys.room(deployment, attempt)
+        left = {digest: self._keys.blob(digest) for digest in digests}
+        known = self._known(room)
+        for _ in range(_ROUNDS):
+            if not left.keys() <= known.keys():
+                known = await self._verified(room)
+            await self._need(left.keys() - known.keys())
+            left = await self._copy({digest: known[digest] for digest in left if digest in known})
+            if not left:
+                return
+            for digest in left:  # it has been changed, or taken away
+                self._known(room).pop(digest, None)
+            known = {}
+        raise _not_uploaded(next(iter(left)))
+
+    async def clear(self, deployment: DeploymentId) -> None:
+        prefix = self._keys.uploads(deployment)
+        for room in [room for room in self._rooms if room.startswith(prefix)]:
+            del self._rooms[room]
+        more = " "
+        while more:
+            page = await self._threads.run(self._bucket.page, prefix, more=more.strip())
+            more = page.more
+            if page.objects:
+                await self._threads.run(self._bucket.delete, [found.key for found in page.objects])
+
+    async def staged(self) -> Sequence[DeploymentId]:
+        found: list[DeploymentId] = []
+        after = ""
+        while page := await self._threads.run(self._bucket.first, self._keys.staging, after):
+            room = page.removeprefix(self._keys.staging).partition("/")[0]
+            after = f"{self._keys.staging}{room}0"  # the character behind the slash: past all of that room
+            found += [name] if (name := deployment_of(room)) else []
+        return found
+
+    async def vouched(self, *, anew: bool = False) -> bool:
+        """Whether the store refuses wrong bytes by itself, as has been seen since it was opened."""
+        async with self._proving:
+            if self._vouches is None or anew:
+                self._vouches = await self._threads.run(self._proof.vouches)
+            return bool(self._vouches)
+
+    async def _verified(self, room: str) -> dict[Digest, Found]:
+        """What lies in *room* and is what its name says; what is not is deleted."""
+        listed: dict[Digest, Found] = {}
+        more = " "
+        while more:
+            page = await self._threads.run(self._bucket.page, room, more=more.strip())
+            listed |= {sha256: found for found in page.objects if (sha256 := digest_of(found.key))}
+            more = page.more
+        known = self._known(room)
+        unproven = [
+            sha256 for sha256, found in listed.items() if sha256 not in known or known[sha256].etag != found.etag
+        ]
+        if unproven and not await self.vouched():
+            right = await self._threads.each(
+                lambda sha256: self._is_right(listed[sha256], sha256), unproven, _HASHED_AT_ONCE
+            )
+            for sha256, is_right in zip(unproven, right, strict=True):
+                if not is_right:
+                    del listed[sha256]
+                    known.pop(sha256, None)
+        known.update(listed)
+        self._forget_some(room)
+        return listed
+
+    def _is_right(self, found: Found, sha256: Digest) -> bool:
+        digest = hashlib.sha256()
+        try:
+            for chunk in Reading(self._bucket, found.key, etag=found.etag).all():
+                digest.update(chunk)
+        except AnsweredNo as error:
+            if error.status in {404, 412}:  # it went, or another came: the next list tells
+                return False
+            raise
+        if digest.hexdigest() == sha256:
+            return True
+        self._bucket.forget(found)
+        return False
+
+    async def _need(self, digests: Collection[Digest]) -> None:
+        """Raise NotFoundError unless all of these are blobs."""
+        there = await self._threads.each(lambda sha256: self._bucket.head(self._keys.blob(sha256)), list(digests))
+        for sha256, is_there in zip(digests, there, strict=True):
+            if not is_there:
+                raise _not_uploaded(sha256)
+
+    async def _copy(self, uploads: dict[Digest, Found]) -> dict[Digest, str]:
+        """Make them blobs; those that were no longer what they were when they were verified are returned."""
+        whole = self._sizes.copied_whole_bytes
+        small = [item for item in uploads.items() if item[1].size_bytes <= whole]
+        done = dict(zip((sha256 for sha256, _ in small), await self._threads.each(self._copied, small), strict=True))
+        for sha256, found in uploads.items():
+            if found.size_bytes > whole:
+                done[sha256] = await self._copied_in_parts(sha256, found)
+        return {sha256: self._keys.blob(sha256) for sha256, is_done in done.items() if not is_done}
+
+    def _copied(self, upload: tuple[Digest, Found]) -> bool:
+        sha256, found = upload
+        key = self._keys.blob(sha256)
+        fault("store.before_link")
+        try:
+            self._bucket.copy(found, key, sha256)
+        except AnsweredNo as error:
+            return self._is_there(key, error)
+        fault("store.after_link")
+        return True
+
+    async def _copied_in_parts(self, sha256: Digest, found: Found) -> bool:
+        key = self._keys.blob(sha256)
+        try:
+            await self._sender.copy_in_parts(found, key)
+        except AnsweredNo as error:
+            return await self._threads.run(self._is_there, key, error)
+        return True
+
+    def _is_there(self, key: str, error: AnsweredNo) -> bool:
+        """Whether what could not be copied is a blob already."""
+        if error.status not in {404, 409, 412} or error.code == "NoSuchBucket":
+            raise error
+        return self._bucket.head(key)
+
+    def _known(self, room: str) -> dict[Digest, Found]:
+        return self._rooms.setdefault(room, {})
+
+    def _forget_some(self, room: str) -> None:
+        self._rooms.move_to_end(room)
+        count = sum(map(len, self._rooms.values()))
+        while count > _MOST_KNOWN and len(self._rooms) > 1:
+            count -= len(self._rooms.popitem(last=False)[1])
+
+
+def _not_uploaded(sha256: Digest) -> NotFoundError:
+    return NotFoundError(f"{sha256} was not uploaded by this attempt")
