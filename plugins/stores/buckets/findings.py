@@ -62,7 +62,7 @@ async def _of_blob(store: "BucketStore", where: str) -> Finding:
         async with aclosing(store.read(blob.sha256)) as chunks:
             is_intact = b"".join([chunk async for chunk in chunks]) == data
     finally:
-        await store.delete(blob.sha256)
+        await store.delete([blob.sha256])
     fix = "" if is_intact else "look at the store's own health"
     return Finding(ok=is_intact, what=f"a blob was written to {where}, read and deleted", fix=fix)
 

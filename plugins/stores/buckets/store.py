@@ -9,7 +9,7 @@ from urllib3.exceptions import HTTPError
 
 from plugins.stores.buckets import findings, words
 from plugins.stores.buckets.answers import AnsweredNo, StrangeAnswer
-from plugins.stores.buckets.bucket import Bucket
+from plugins.stores.buckets.bucket import MOST_AT_ONCE, Bucket
 from plugins.stores.buckets.config import BucketConfig
 from plugins.stores.buckets.keys import Keys, digest_of
 from plugins.stores.buckets.place import Place
@@ -82,11 +82,12 @@ class BucketStore:
             await self._ready()
             return {keys[key] for key in await self._presence.absent(keys)}
 
-    async def delete(self, sha256: Digest) -> None:
-        key = self.keys.blob(sha256)
+    async def delete(self, digests: Collection[Digest]) -> None:
+        keys = [self.keys.blob(digest) for digest in digests]
         with self.told():
             await self._may_write()
-            await self.threads.run(self.bucket.delete, [key])
+            for start in range(0, len(keys), MOST_AT_ONCE):
+                await self.threads.run(self.bucket.delete, keys[start : start + MOST_AT_ONCE])
 
     # Staging
 
