@@ -4,13 +4,18 @@ The builder's own work counts (hashing, asking, sending), and the daemon's (adop
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from tests.bench.measure import Figure, load_average
+from tests.bench.measure import Figure, PeerError, Unit, load_average
+from tests.rigs import s3_servers
 from tests.whole.daemon import RunningDaemon, end_all
 
 FILES: Final = 10_000
@@ -29,6 +34,22 @@ for n in range({FILES} - 1):
     with open(f"dist/img/{{n}}.webp", "wb") as file:
         file.write(random.Random(seed).randbytes({FILE_BYTES}))
 """
+TABLES: Final = """
+[store]
+kind = "s3"
+[store.s3]
+bucket = "{BUCKET}"
+endpoint = "{url}"
+region = "{REGION}"
+access_key = "{ACCESS_KEY}"
+secret_key = "{SECRET_KEY}"
+path_style = true
+"""
+RCLONE: Final = (
+    *(str(Path(sys.executable).with_name("rclone")), "sync", "--transfers", str(LANES), "--checkers", "16"),
+    *("--config", "/dev/null", "--s3-provider", "Other", "--s3-region", s3_servers.REGION),
+    *("--s3-access-key-id", s3_servers.ACCESS_KEY, "--s3-secret-access-key", s3_servers.SECRET_KEY),
+)
 PACKAGE: Final = b'{"name": "many", "scripts": {"build": "python3 build.py"}}'
 
 
@@ -63,17 +84,71 @@ def _at(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-async def on_disk(folder: Path, rounds: int, say: Callable[[str], None]) -> list[Figure]:
-    first, again = [], []
-    async with daemon_on(folder / "disk", "") as daemon:
-        for number in range(rounds):
-            first.append(await published(daemon, f"many-{number}", 2 * number))
-            again.append(await published(daemon, f"many-{number}", 2 * number + 1))
-            say(f"disk round {number + 1}: first {first[-1]:.2f} s, again {again[-1]:.2f} s, load {load_average():.1f}")
+async def measure(folder: Path, rounds: int, say: Callable[[str], None]) -> list[Figure]:
+    """On disk, then in a bucket beside rclone with the same bucket and the same bytes.
+
+    Raises:
+        PeerError: rclone fails.
+    """
+    disk = await _on(folder / "disk", "", rounds, lambda text: say(f"disk {text}"))
+    server = s3_servers.fresh("weed")
+    tables = TABLES.format(url=server.url, **vars(s3_servers))
+    bucket = await _on(folder / "bucket", tables, rounds, lambda text: say(f"bucket {text}"))
+    peer = [_by_rclone(folder / "rclone", server.url, number, say) for number in range(rounds)]
+    server.end()
+    peer_first, peer_again = [one for one, _ in peer], [two for _, two in peer]
     return [
-        Figure(bench="publish", name="disk: first, 10,000 files", unit="s", values=first),
-        Figure(bench="publish", name=f"disk: {CHANGED} changed", unit="s", values=again, at_most=2.0),
+        _figure("disk: first publish of 10,000 files", "s", disk.first),
+        _figure(f"disk: {CHANGED} of 10,000 changed", "s", disk.again, at_most=2.0),
+        _figure("bucket: first publish of 10,000 files", "s", bucket.first),
+        _figure("rclone: first sync of them", "s", peer_first),
+        _figure("bucket: first, against rclone", "x", _ratios(bucket.first, peer_first), at_most=1.0),
+        _figure(f"bucket: {CHANGED} of 10,000 changed", "s", bucket.again),
+        _figure("rclone: sync of the same change", "s", peer_again),
+        _figure("bucket: change, against rclone", "x", _ratios(bucket.again, peer_again), at_most=0.2),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    first: list[float]
+    again: list[float]
+
+
+async def _on(folder: Path, tables: str, rounds: int, say: Callable[[str], None]) -> Took:
+    took = Took([], [])
+    async with daemon_on(folder, tables) as daemon:
+        for number in range(rounds):
+            took.first.append(await published(daemon, f"many-{number}", 2 * number))
+            took.again.append(await published(daemon, f"many-{number}", 2 * number + 1))
+            say(f"round {number + 1}: {took.first[-1]:.2f} s, again {took.again[-1]:.2f} s, load {load_average():.1f}")
+    return took
+
+
+def _by_rclone(folder: Path, url: str, number: int, say: Callable[[str], None]) -> tuple[float, float]:
+    """The first sync and the one after the change, of a folder that a build left."""
+    folder.mkdir(exist_ok=True)
+    took = []
+    for version in (2 * number, 2 * number + 1):
+        for name, content in source(version).items():
+            (folder / name).write_bytes(content)
+        subprocess.run([sys.executable, "build.py"], cwd=folder, check=True)
+        words = [*RCLONE, "--s3-endpoint", url, str(folder / "dist"), f":s3:{s3_servers.BUCKET}/rclone-{number}"]
+        began = time.monotonic()
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise PeerError(f"rclone: {done.stderr[-500:]}")
+        took.append(time.monotonic() - began)
+    say(f"rclone round {number + 1}: {took[0]:.2f} s, again {took[1]:.2f} s, load {load_average():.1f}")
+    return took[0], took[1]
+
+
+def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(ours, theirs, strict=True)]
+
+
+def _figure(name: str, unit: Unit, values: Sequence[float], at_most: float | None = None) -> Figure:
+    return Figure(bench="stores", name=name, unit=unit, values=values, at_most=at_most)
 
 
 if __name__ == "__main__":
@@ -81,4 +156,5 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
-        print(asyncio.run(on_disk(Path(made), 2, print)))
+        for figure in asyncio.run(measure(Path(made), 1, print)):
+            print(figure.name, figure.shown(figure.median))
