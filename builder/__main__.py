@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,8 @@ from builder.outbox import Outbox
 from builder.packing import fingerprint
 from builder.protocol import EXIT_FAILED, EXIT_OK, proxy_greeting
 from builder.steps import Place, Steps, success
-from builder.trust import trusted, trusting
+from builder.store import Store
+from builder.trust import authorities, trusted, trusting
 from builder.watch import watching
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
@@ -85,7 +87,7 @@ class _Build:
         self._outbox = Outbox(api.another(), life, place.spool)
         self._heartbeat = Heartbeat(api.another(), life)
         self._log = Log(self._outbox.put, masker, job.limits.log_bytes)
-        self._steps = Steps(job, place, api, life, self._log)
+        self._steps = Steps(job, place, api, _store(job, place, life, self._log), self._log)
 
     def run(self, sandbox: Sandbox | None) -> int:
         self._outbox.start()
@@ -131,6 +133,16 @@ class _Build:
     def _failure(self, failed: BuildFailed) -> dict[str, Any]:
         message = self._log.masked(failed.message)
         return {"ok": False, "reason": failed.reason, "message": message, "peak": failed.peak}
+
+
+def _store(job: Job, place: Place, life: Life, log: Log) -> Store:
+    return Store(
+        life,
+        partial(authorities, job, place.environ),
+        {**place.environ, **job.operator_env},
+        partial(log.say, "upload"),
+        has_network=not place.proxy,
+    )
 
 
 def _of_system(error: OSError | MemoryError) -> BuildFailed:

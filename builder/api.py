@@ -74,10 +74,6 @@ class Api:
     def another(self) -> "Api":
         return Api(self._url, self._token, self._contact, self._nonce)
 
-    def elsewhere(self, origin: str) -> "Api":
-        """A connection to a store that the daemon named; it never sees our token."""
-        return Api(origin, None, self._contact)
-
     def close(self) -> None:
         self._connection.close()
 

@@ -16,12 +16,12 @@ from builder.errors import BuildFailed
 from builder.fetch import Facts, Fetch
 from builder.git import Git
 from builder.job import GitSource, Job
-from builder.life import Life
 from builder.lines import Log
 from builder.nodes import Node, installed
 from builder.outputs import find_output
 from builder.rule_files import collect_rule_files, functions_of_source, is_served
 from builder.source import fetch_upload
+from builder.store import Store
 from builder.tree import Tree
 from builder.upload import upload
 
@@ -69,8 +69,9 @@ class Place:
 class Steps:
     """One build from its source to its uploaded files; the methods are called in their order."""
 
-    def __init__(self, job: Job, place: Place, api: Api, life: Life, log: Log) -> None:
-        self._job, self._place, self._api, self._life, self._log = job, place, api, life, log
+    def __init__(self, job: Job, place: Place, api: Api, store: Store, log: Log) -> None:
+        self._job, self._place, self._api, self._store, self._log = job, place, api, store, log
+        self._life = store.life
         self._machine = variables.machine(place.environ, job.operator_env, place.proxy)
         self._fetch: Fetch | None = None
         self.warnings: list[str] = []
@@ -147,12 +148,13 @@ class Steps:
         return [file for file in files if file.path not in hidden]
 
     def upload(self, output: Tree, files: list[Collected]) -> None:
-        """Send what the daemon does not have."""
+        """Send what nobody has yet."""
         began = time.monotonic()
-        count, size = upload(files, output, self._api, self._life)
-        same = len({file.sha256 for file in files}) - count
+        sent = upload(files, output, self._api, self._store)
+        same = len({file.sha256 for file in files}) - sent.count
+        how = ", straight to the store" if sent.is_direct else ""
         known = f"; {same} were there already" if same else ""
-        self._log.say("upload", f"Uploaded {count} files ({_size(size)}) in {_since(began)}{known}")
+        self._log.say("upload", f"Uploaded {sent.count} files ({_size(sent.size)}) in {_since(began)}{how}{known}")
 
     def deepen(self, facts: Facts | None) -> None:
         """For an ignore command, which likes to compare with the commit before."""

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,18 @@ from scalemesh.services.projects import Projects
 from scalemesh.services.publisher import Publisher, Stored
 from scalemesh.services.sources import check_branch, check_commit
 from scalemesh.services.vault import BuildTokens
-from scalemesh.values import Blob, BuildSettings, Deployment, DeploymentId, Digest, Reason, Secret, SourceKind, State
+from scalemesh.values import (
+    Blob,
+    BuildSettings,
+    Deployment,
+    DeploymentId,
+    Digest,
+    Reason,
+    Secret,
+    SignedRequest,
+    SourceKind,
+    State,
+)
 
 log = logging.getLogger(__name__)
 MAX_FACT = 10_000
@@ -195,14 +206,16 @@ class BuildCalls:
                     project = (await deployments.get(tx, attempt.deployment)).project
                     await projects.learn_branch(tx, project, check_branch(facts.default_branch))
 
-    async def missing(self, attempt: Attempt, blobs: Sequence[Blob]) -> list[Digest]:
-        """Which of *blobs* must be uploaded: all but the project's own and this attempt's uploads.
+    async def missing(self, attempt: Attempt, blobs: Sequence[Blob]) -> Mapping[Digest, SignedRequest | None]:
+        """Which of *blobs* must be uploaded, and where to: all but the project's own and this attempt's uploads.
+
+        None: to ``receive``, which takes the others just as well.
 
         Raises:
             GoneError: the attempt is over.
             RefusedError: over the limits of an output.
         """
-        return await self._receiving.missing(await self._current(attempt), blobs)
+        return await self._receiving.targets(await self._current(attempt), blobs)
 
     async def receive(self, attempt: Attempt, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
         """Take one upload.

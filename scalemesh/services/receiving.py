@@ -6,19 +6,21 @@ from builder.protocol import MOST_RULE_FILES
 from scalemesh.db.database import Database
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import GoneError, NotFoundError, RefusedError
-from scalemesh.ports import Staging
+from scalemesh.ports import Direct, Staging
 from scalemesh.services import holdings
 from scalemesh.services.holdings import Holdings
 from scalemesh.services.listings import OutputFile
-from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Limits
+from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Limits, SignedRequest
 
 
 class Receiving:
     """A project's own blobs need no second upload; another project's are as unknown as any."""
 
     def __init__(self, database: Database, staging: Staging, holdings: Holdings, limits: Limits) -> None:
+        """*staging*: a store that is Direct too gives builders URLs, and they send past the daemon."""
         self._rows, self._holdings = DeploymentRows(database), holdings
         self._staging, self._limits = staging, limits
+        self._direct = staging if isinstance(staging, Direct) else None
         self._taken: dict[DeploymentId, _Taken] = {}  # of those that send now
 
     async def missing(self, deployment: Deployment, blobs: Sequence[Blob]) -> list[Digest]:
@@ -30,9 +32,27 @@ class Receiving:
         for blob in blobs:
             self._check_size(blob.size_bytes)
         taken = await self._of(deployment)
-        asked = dict.fromkeys(blob.sha256 for blob in blobs if blob.sha256 not in taken.sizes)
+        asked = dict.fromkeys(blob.sha256 for blob in blobs if blob.sha256 not in taken.here)
         owned = await self._holdings.pin(holdings.of_deployment(deployment), asked)
         return [digest for digest in asked if digest not in owned]
+
+    async def targets(self, deployment: Deployment, blobs: Sequence[Blob]) -> Mapping[Digest, SignedRequest | None]:
+        """Those of *blobs* that must be uploaded, and where each is to be sent; None: to ``receive``.
+
+        What is sent elsewhere passes nobody who could count it, so it is counted here, each digest once.
+
+        Raises:
+            RefusedError: over the limits of an output.
+        """
+        missing = await self.missing(deployment, blobs)
+        if self._direct is None:
+            return dict.fromkeys(missing)
+        by_digest, taken = {blob.sha256: blob for blob in blobs}, await self._of(deployment)
+        wanted = [by_digest[digest] for digest in missing]
+        for blob in wanted:
+            self._count(taken, blob)
+        urls = await self._direct.upload_urls(deployment.id, deployment.attempt, wanted)
+        return dict(zip(missing, urls, strict=True))
 
     async def receive(self, deployment: Deployment, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
         """Take one upload. Repeatable.
@@ -42,15 +62,12 @@ class Receiving:
             GoneError: the deployment came to its end meanwhile.
         """
         taken = await self._of(deployment)
-        if blob.sha256 not in taken.sizes:
-            self._check_size(taken.total_bytes + blob.size_bytes)
-            if len(taken.sizes) >= self._limits.output_files + MOST_RULE_FILES:
-                raise RefusedError(f"an output has at most {self._limits.output_files} files")
-            taken.add(blob)  # counted before it comes: parallel uploads share the limit
+        self._count(taken, blob)  # before it comes: parallel uploads share the limit
+        taken.here.add(blob.sha256)
         try:
             await self._staging.receive(deployment.id, deployment.attempt, blob, chunks)
         except BaseException:
-            self._forget(deployment)  # what did arrive is read again from the staging area
+            taken.here.discard(blob.sha256)  # it stays counted: whoever fails gets no more room by it
             raise
         if self._taken.get(deployment.id) is not taken and await self._is_over(deployment):
             await self.drop(deployment)  # it came after all others were dropped
@@ -98,6 +115,13 @@ class Receiving:
         except NotFoundError:
             return True
 
+    def _count(self, taken: "_Taken", blob: Blob) -> None:
+        """Let the attempt send *blob*; asked with two sizes, the larger one counts."""
+        self._check_size(taken.total_bytes + blob.size_bytes - taken.sizes.get(blob.sha256, 0))
+        if blob.sha256 not in taken.sizes and len(taken.sizes) >= self._limits.output_files + MOST_RULE_FILES:
+            raise RefusedError(f"an output has at most {self._limits.output_files} files")
+        taken.add(blob)
+
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._limits.output_bytes:
             raise RefusedError(
@@ -106,12 +130,13 @@ class Receiving:
 
 
 class _Taken:
-    """What an attempt has uploaded, or is about to."""
+    """What an attempt has uploaded, or may: ``sizes`` counts, ``here`` needs no second upload."""
 
     def __init__(self, attempt: int, sizes: Mapping[Digest, int]) -> None:
-        self.attempt, self.sizes = attempt, dict(sizes)
+        self.attempt, self.sizes, self.here = attempt, dict(sizes), set(sizes)
         self.total_bytes = sum(sizes.values())
 
     def add(self, blob: Blob) -> None:
-        self.sizes[blob.sha256] = blob.size_bytes
-        self.total_bytes += blob.size_bytes
+        known = self.sizes.get(blob.sha256, 0)
+        self.sizes[blob.sha256] = max(known, blob.size_bytes)
+        self.total_bytes += max(0, blob.size_bytes - known)

@@ -13,7 +13,7 @@ from builder.protocol import MAX_BLOCK_BYTES, MAX_DIGESTS, NONCE_HEADER
 from scalemesh.decode import decode
 from scalemesh.errors import InvalidError, NotFoundError, UnauthorizedError
 from scalemesh.services.builds import Attempt, BuildCalls, Facts, Failure, Success
-from scalemesh.values import Reason
+from scalemesh.values import Digest, Reason, SignedRequest
 from scalemesh.web.bodies import (
     announced_bytes,
     check_blobs,
@@ -108,9 +108,10 @@ class BuildRoutes:
 
     async def missing(self, request: web.Request) -> web.Response:
         attempt, body = self._who(request), await read_json(request)
-        digests = await self._calls.missing(attempt, check_blobs(body.get("digests"), MAX_DIGESTS))
-        puts = [{"sha256": one, "put": {"url": f"/build/v1/blobs/{one}", "headers": {}}} for one in digests]
-        return web.json_response({"missing": puts})
+        targets = await self._calls.missing(attempt, check_blobs(body.get("digests"), MAX_DIGESTS))
+        return web.json_response(
+            {"missing": [{"sha256": one, "put": _put(one, target)} for one, target in targets.items()]}
+        )
 
     async def receive(self, request: web.Request) -> web.Response:
         attempt, blob = self._who(request), read_blob(request)
@@ -156,6 +157,12 @@ class BuildRoutes:
         if scheme.lower() != "bearer":
             raise UnauthorizedError("a builder shows its token", fix="send Authorization: Bearer <token>")
         return self._calls.who(token.strip(), request.headers.get(NONCE_HEADER, ""))
+
+
+def _put(digest: Digest, target: SignedRequest | None) -> dict[str, object]:
+    if target is None:
+        return {"url": f"/build/v1/blobs/{digest}", "headers": {}}
+    return {"url": target.url, "headers": dict(target.headers)}
 
 
 def _result(body: dict[str, object]) -> Success | Failure:

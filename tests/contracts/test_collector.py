@@ -109,7 +109,7 @@ async def test_what_a_failed_build_had_uploaded_or_kept_goes(life: Life, tmp_pat
     mine = Attempt(second, 1, "nonce")
     await life.services.builds.claim(mine, "nonce")
     (old,) = await files_of(life, first)
-    assert await life.services.builds.missing(mine, [Blob(sha256=old, size_bytes=3)]) == []
+    assert list(await life.services.builds.missing(mine, [Blob(sha256=old, size_bytes=3)])) == []
     await life.services.deployer.cancel(second)
     third = await life.ready(b"new")
     await life.services.deployer.delete(first)
@@ -129,7 +129,7 @@ async def test_what_a_build_was_told_is_there_stays_for_it(life: Life) -> None:
     await life.services.builds.claim(mine, "nonce")
     (page,) = await files_of(life, first)
     blob = Blob(sha256=page, size_bytes=len(PAGE))
-    assert await life.services.builds.missing(mine, [blob]) == []
+    assert list(await life.services.builds.missing(mine, [blob])) == []
     await life.services.deployer.delete(first)
     await collect(life)
     file = OutputFile(path="index.html", sha256=page, size_bytes=len(PAGE))
@@ -148,7 +148,7 @@ async def test_a_file_that_was_collected_must_be_sent_again(life: Life) -> None:
     await life.executor.job(third)
     mine = Attempt(third, 1, "nonce")
     await life.services.builds.claim(mine, "nonce")
-    assert await life.services.builds.missing(mine, [Blob(sha256=page, size_bytes=len(PAGE))]) == [page]
+    assert list(await life.services.builds.missing(mine, [Blob(sha256=page, size_bytes=len(PAGE))])) == [page]
 
 
 class Away(DiskStore):

@@ -225,8 +225,8 @@ async def test_a_variant_is_its_projects_own_and_unknown_to_others(tmp_path: Pat
         await life.services.builds.claim(Attempt(mine, 1, "nonce"), "nonce")
         variant = digest(brotli.compress(SCRIPT, quality=11))
         asked = [Blob(sha256=variant, size_bytes=100)]
-        assert await life.services.builds.missing(Attempt(other, 1, "nonce"), asked) == [variant]
-        assert await life.services.builds.missing(Attempt(mine, 1, "nonce"), asked) == []
+        assert await life.services.builds.missing(Attempt(other, 1, "nonce"), asked) == {variant: None}
+        assert await life.services.builds.missing(Attempt(mine, 1, "nonce"), asked) == {}
 
 
 async def test_a_deployment_that_is_deleted_meanwhile_is_no_failure(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ async def test_another_projects_digest_is_neither_missing_less_nor_accepted(life
     await life.services.builds.claim(mine, "nonce")
     digest = Digest(hashlib.sha256(b"secret of another").hexdigest())
     file = OutputFile(path="x.html", sha256=digest, size_bytes=17)
-    assert await life.services.builds.missing(mine, [Blob(sha256=digest, size_bytes=17)]) == [digest]
+    assert await life.services.builds.missing(mine, [Blob(sha256=digest, size_bytes=17)]) == {digest: None}
     with pytest.raises(RefusedError, match="does not have"):
         await life.services.builds.finish(mine, Success(files=[file], framework="x", output_directory="."))
     assert (await life.until(second, State.FAILED)).reason is Reason.REJECTED
@@ -44,7 +44,7 @@ async def test_a_projects_own_file_needs_no_second_upload(life: Life) -> None:
     mine = Attempt(second, 1, "nonce")
     await life.services.builds.claim(mine, "nonce")
     digest = Digest(hashlib.sha256(PAGE).hexdigest())
-    assert await life.services.builds.missing(mine, [Blob(sha256=digest, size_bytes=len(PAGE))]) == []
+    assert await life.services.builds.missing(mine, [Blob(sha256=digest, size_bytes=len(PAGE))]) == {}
     file = OutputFile(path="index.html", sha256=digest, size_bytes=len(PAGE))
     await life.services.builds.finish(mine, Success(files=[file], framework="static", output_directory="."))
     await life.until(second, State.READY)

@@ -10,12 +10,9 @@ import pytest
 from aiohttp import web
 
 from builder.api import Api, Contact, Refused
-from builder.collect import collect
 from builder.errors import BuildFailed, GivenUp
 from builder.heartbeat import Heartbeat
 from builder.life import Life
-from builder.tree import Tree
-from builder.upload import upload
 
 
 class Server:
@@ -82,18 +79,6 @@ def test_a_build_that_is_given_up_does_not_go_on_trying(tmp_path: Path) -> None:
 def test_a_strange_address_is_named() -> None:
     with pytest.raises(GivenUp, match="neither http"):
         Api("ftp://x", "tok", Contact(Life()))
-
-
-async def test_a_store_elsewhere_gets_its_headers_and_not_our_token(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text("x")
-    files, _ = collect(Tree(tmp_path), (100, 100), lambda: None)
-    put = {"url": f"{server.address}/bucket/key?sig=1", "headers": {"X-Extra": "1"}}
-    server.answers = [(200, {"missing": [{"sha256": files[0].sha256, "put": put}]}), (500, {}), (200, {})]
-    life = Life()
-    api = Api(server.address, "tok", Contact(life))
-    assert await asyncio.to_thread(upload, files, Tree(tmp_path), api, life) == (1, 1)
-    assert server.asked[1:] == [("/bucket/key?sig=1", None, b"x")] * 2
-    api.close()
 
 
 async def test_a_heartbeat_ends_the_build_when_told_to(server: Server) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from builder.api import Api, Contact
 from builder.collect import Collected, collect
 from builder.errors import BuildFailed, GivenUp
+from builder.life import Life
 from builder.tree import Tree
-from builder.upload import _opener
+from builder.upload import OutputParcel
 
 MANY = (1_000_000, 1_000)
+UNASKED = Api("unix:/nowhere", None, Contact(Life()))
 
 
 def collected(folder: Path, limits: tuple[int, int] = MANY) -> tuple[dict[str, str], list[str]]:
@@ -115,7 +118,7 @@ def test_a_file_swapped_for_a_link_after_hashing_is_not_sent(output: Path, tmp_p
     (output / "index.html").unlink()
     (output / "index.html").symlink_to(tmp_path / "secret")
     with pytest.raises(BuildFailed, match="changed while it was sent") as raised:
-        _opener(files[0], Tree(output))()
+        OutputParcel(files[0], Tree(output), UNASKED).open()
     assert raised.value.reason == "rejected"
 
 
@@ -123,7 +126,7 @@ def test_a_file_that_grew_after_hashing_is_not_sent(output: Path) -> None:
     (output / "index.html").write_text("xy")
     stale = Collected("index.html", "index.html", "0" * 64, 1)
     with pytest.raises(BuildFailed, match="its size changed"):
-        _opener(stale, Tree(output))()
+        OutputParcel(stale, Tree(output), UNASKED).open()
 
 
 def test_collecting_ends_when_the_build_ends(output: Path) -> None:
