@@ -1,0 +1,174 @@
+"""Bytes that pass the daemon by: what is counted before they come, and what a hostile builder makes of its URLs."""
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from builder.protocol import MOST_RULE_FILES
+from scalemesh.config import Builds
+from scalemesh.errors import GoneError, RefusedError
+from scalemesh.services.builds import Attempt, Success
+from scalemesh.services.listings import OutputFile
+from scalemesh.values import Blob, Digest, Reason, SignedRequest, State
+from tests.contracts.direct_store import DirectDisk, open_direct, put
+from tests.contracts.executors import EndsWhenTold
+from tests.contracts.life import PAGE, Life, begin, once
+
+EVIL = PAGE.replace(b"hello", b"pwned")  # as long
+
+
+@pytest.fixture
+async def life(tmp_path: Path) -> AsyncIterator[Life]:
+    async with begin(tmp_path, EndsWhenTold(), _builds(), open_store=open_direct) as opened:
+        yield opened
+
+
+async def test_a_build_whose_bytes_the_daemon_never_sees_is_published(life: Life) -> None:
+    mine = await _claimed(life)
+    assert await put(await _url(life, mine, PAGE), PAGE) == 200
+    assert await _finish(life, mine, [PAGE]) is State.PUBLISHING
+    await life.until(mine.deployment, State.READY)
+    async for chunk in life.store.read(_blob(PAGE).sha256):
+        assert chunk == PAGE
+
+
+async def test_what_is_too_large_for_a_url_goes_through_the_daemon(life: Life) -> None:
+    assert isinstance(life.store, DirectDisk)
+    life.store.most_bytes = 10
+    mine = await _claimed(life)
+    assert await life.services.builds.missing(mine, [_blob(PAGE)]) == {_blob(PAGE).sha256: None}
+    await life.upload(mine, PAGE)
+    await _finish(life, mine, [PAGE])
+    await life.until(mine.deployment, State.READY)
+
+
+async def test_urls_are_counted_before_anything_is_sent_by_them(life: Life) -> None:
+    mine = await _claimed(life)
+    await life.services.builds.missing(mine, [_numbered(0, 700_000)])
+    for _ in range(3):  # the same once more is the same
+        assert await life.services.builds.missing(mine, [_numbered(0, 700_000)])
+    with pytest.raises(RefusedError, match="at most 1 MiB"):
+        await life.services.builds.missing(mine, [_numbered(1, 700_000)])
+    with pytest.raises(RefusedError, match="at most 1 MiB"):
+        await life.services.builds.missing(mine, [_numbered(0, 1_000_000), _numbered(1, 100_000)])
+
+
+async def test_who_fails_on_purpose_gets_no_more_urls_by_it(life: Life) -> None:
+    mine = await _claimed(life)
+    await life.services.builds.missing(mine, [_numbered(0, 1_000_000)])
+    with pytest.raises(RefusedError, match="are not blob"):
+        await life.services.builds.receive(mine, _numbered(0, 1_000_000), once(b"something else"))
+    with pytest.raises(RefusedError, match="at most 1 MiB"):
+        await life.services.builds.missing(mine, [_numbered(1, 100_000)])
+
+
+async def test_there_are_no_more_urls_than_an_output_has_files(life: Life) -> None:
+    mine = await _claimed(life)
+    most = 10 + MOST_RULE_FILES
+    await life.services.builds.missing(mine, [_numbered(number, 1) for number in range(most)])
+    with pytest.raises(RefusedError, match="at most 10 files"):
+        await life.services.builds.missing(mine, [_numbered(most, 1)])
+
+
+async def test_a_thousand_urls_are_given_at_once(tmp_path: Path) -> None:
+    async with begin(tmp_path, EndsWhenTold(), open_store=open_direct) as life:
+        mine, began = await _claimed(life), time.monotonic()
+        assert len(await life.services.builds.missing(mine, [_numbered(number, 1) for number in range(1000)])) == 1000
+        assert time.monotonic() - began < 2
+
+
+async def test_a_url_takes_neither_other_bytes_nor_more_nor_a_second_body(life: Life) -> None:
+    mine = await _claimed(life)
+    url = await _url(life, mine, PAGE)
+    assert await put(url, EVIL) == 400
+    assert await put(url, PAGE + b"more") == 403
+    assert await put(SignedRequest(url=url.url.replace("/1/", "/2/")), PAGE) == 403
+    with pytest.raises(RefusedError, match="does not have"):
+        await _finish(life, mine, [PAGE])
+    assert (await life.until(mine.deployment, State.FAILED)).reason is Reason.REJECTED
+
+
+async def test_a_url_that_is_used_after_the_end_changes_nothing(life: Life) -> None:
+    mine = await _claimed(life)
+    url = await _url(life, mine, PAGE)
+    assert await put(url, PAGE) == 200
+    await _finish(life, mine, [PAGE])
+    assert await put(url, EVIL) in {400, 412}
+    await life.until(mine.deployment, State.READY)
+    await life.last_words(mine.deployment)
+    assert await put(url, EVIL) == 400
+    assert b"".join([chunk async for chunk in life.store.read(_blob(PAGE).sha256)]) == PAGE
+
+
+async def test_what_comes_late_lies_where_it_is_found_and_cleared(life: Life) -> None:
+    mine = await _claimed(life)
+    url = await _url(life, mine, PAGE)
+    await life.services.deployer.cancel(mine.deployment)
+    await life.last_words(mine.deployment)
+    assert await put(url, PAGE) == 200  # nobody can take a signature back
+    assert await life.store.staged() == [mine.deployment]
+    await life.store.clear(mine.deployment)
+    assert await life.store.staged() == []
+    with pytest.raises(GoneError):
+        await life.services.builds.missing(mine, [_blob(PAGE)])
+
+
+async def test_another_projects_file_is_got_by_no_url(life: Life) -> None:
+    theirs = await _claimed(life)
+    assert await put(await _url(life, theirs, PAGE), PAGE) == 200
+    await _finish(life, theirs, [PAGE])
+    await life.until(theirs.deployment, State.READY)
+    mine = await _claimed(life, "https://git.example/b/other")
+    assert await put(await _url(life, mine, PAGE), EVIL) == 400  # it is asked for, as if nobody had it
+    with pytest.raises(RefusedError, match="does not have"):
+        await _finish(life, mine, [PAGE])
+
+
+async def test_a_url_of_one_attempt_brings_nothing_into_the_next(life: Life) -> None:
+    first = await _claimed(life)
+    url = await _url(life, first, PAGE)
+    await life.executor.lose(first.deployment)
+    await life.executor.job(first.deployment, 2)
+    second = Attempt(first.deployment, 2, "nonce")
+    await life.services.builds.claim(second, "nonce")
+    assert await put(url, PAGE) == 200
+    assert list(await life.services.builds.missing(second, [_blob(PAGE)])) == [_blob(PAGE).sha256]
+    with pytest.raises(RefusedError, match="does not have"):
+        await _finish(life, second, [PAGE])
+
+
+def _builds() -> Builds:
+    return Builds(total_memory_mib=8192, output_mib=1, output_files=10)
+
+
+def _blob(data: bytes) -> Blob:
+    return Blob(sha256=Digest(hashlib.sha256(data).hexdigest()), size_bytes=len(data))
+
+
+def _numbered(number: int, size_bytes: int) -> Blob:
+    return Blob(sha256=Digest(f"{number:064x}"), size_bytes=size_bytes)
+
+
+async def _claimed(life: Life, url: str = "https://git.example/a/site") -> Attempt:
+    deployment = await life.submit(url=url)
+    await life.executor.job(deployment)
+    mine = Attempt(deployment, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
+    return mine
+
+
+async def _url(life: Life, attempt: Attempt, data: bytes) -> SignedRequest:
+    found = (await life.services.builds.missing(attempt, [_blob(data)]))[_blob(data).sha256]
+    assert found is not None
+    return found
+
+
+async def _finish(life: Life, attempt: Attempt, contents: Sequence[bytes]) -> State:
+    files = [
+        OutputFile(path=f"{number or 'index'}.html", sha256=_blob(data).sha256, size_bytes=len(data))
+        for number, data in enumerate(contents)
+    ]
+    return await life.services.builds.finish(attempt, Success(files=files, framework="x", output_directory="."))
