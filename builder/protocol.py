@@ -18,8 +18,11 @@ POST /build/v1/lines          {"seq": int from 1, "lines": [[at_ms, stream, step
 POST /build/v1/heartbeat      {"facts"?: Facts} -> {"cancel": bool}
 POST /build/v1/blobs          {"digests": [{"sha256": str, "size": int}, ...]} (up to MAX_DIGESTS)
                               -> {"missing": [{"sha256": str, "put": {"url": str, "headers": {}}}, ...]}
-                              a url that starts with "/" is on SCALEMESH_URL itself, sent with the same token
-PUT  /build/v1/blobs/<sha256> the bytes, with Content-Length -> 204
+                              a url that starts with "/" is on SCALEMESH_URL itself, sent with the same token; any other
+                              leads to the store: a PUT with exactly those headers and without the token, good for
+                              15 minutes, asked for again by the same call. What is asked for counts towards the
+                              limits of an output, whether it is sent or not
+PUT  /build/v1/blobs/<sha256> the bytes, with Content-Length -> 204; takes any digest that is missing, whatever its url
 GET  /build/v1/source/<sha256> one file of an uploaded source -> the bytes
 GET  /build/v1/cache/<key>    -> the bytes, or 404
 PUT  /build/v1/cache/<key>    the bytes -> 204

@@ -15,7 +15,11 @@ PREBUILT = "static"  #: the framework of a site that came finished
 
 
 class Uploads:
-    """The same three calls that a builder makes: missing, receive, finish."""
+    """The same three calls that a builder makes: missing, receive, finish.
+
+    A person's files come through the daemon even where builders send past it: a store is often reached from where
+    builds run and not from a laptop, by an address and an authority that only the config knows.
+    """
 
     def __init__(
         self,
