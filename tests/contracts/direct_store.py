@@ -87,10 +87,8 @@ async def open_direct(folder: Path) -> AsyncIterator[DirectDisk]:
 async def put(target: SignedRequest | None, data: bytes) -> int:
     """What a builder that does as it likes does with a URL."""
     assert target is not None
-    async with (
-        aiohttp.ClientSession() as session,
-        session.put(target.url, data=data, headers=target.headers) as answer,
-    ):
+    headers = {name: value for name, value in target.headers.items() if name.lower() != "content-length"}  # its own
+    async with aiohttp.ClientSession() as session, session.put(target.url, data=data, headers=headers) as answer:
         return answer.status
 
 
