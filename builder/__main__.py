@@ -4,7 +4,7 @@ Its environment, set by the executor: SCALEMESH_URL, the token by one of SCALEME
 SCALEMESH_TOKEN_FILE and SCALEMESH_TOKEN, SCALEMESH_WORK, SCALEMESH_NODES (folders with node, npm and npx, separated by
 colons), SCALEMESH_SANDBOX (how user commands are held: bwrap, container, off), SCALEMESH_DISK_WATCHED (set where the
 executor holds the build to its disk limit), SCALEMESH_PROXY (a unix socket to reach packages and Git by, where there is
-no network), SCALEMESH_CA (a PEM file of authorities to trust instead of the system's).
+no network), SCALEMESH_CA (a PEM file of authorities to trust instead of the system's; a store may have either).
 
 With the word ``proof`` it only proves that builds could run where it is (see builder.proof).
 """
