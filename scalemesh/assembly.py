@@ -136,8 +136,9 @@ def assemble(
         limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, is_ready=encoder.wake, now=now,
     )  # fmt: skip
     projects = Projects(
-        ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), executors=executors.kinds, now=now
-    )
+        ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), executors=executors.kinds,
+        rules=config.retention, now=now,
+    )  # fmt: skip
     return Services(
         accounts=Accounts(database, config.accounts, now=now),
         builds=BuildCalls(

@@ -17,6 +17,8 @@ Point = Literal[
     "store.after_link",
     "logs.after_append",
     "submit.after_commit",
+    "delete.after_commit",
+    "expiry.after_log",
     "claim.after_commit",
     "start.before",
     "start.after",

@@ -38,6 +38,7 @@ BODIES = {
     "POST /api/v1/projects/{project}/rollback": projects.WantedRollback,
     "POST /api/v1/deployments": deployments.GitUrl,
     "POST /api/v1/projects/{project}/deployments": deployments.NewDeployment,
+    "POST /api/v1/deployments/{deployment}/keep": deployments.WantedKeep,
     "PUT /api/v1/projects/{project}/env/{name}": variables.NewVariable,
     "POST /api/v1/session": session.SignIn,
     "PUT /api/v1/account/password": session.NewPassword,
