@@ -9,7 +9,7 @@ from typing import Final
 from builder.frameworks import immutable_patterns
 from scalemesh.config import MIB, Config, Hosts
 from scalemesh.db.database import Database
-from scalemesh.ports import Checks, Executor, LogBus, LogStore, Store
+from scalemesh.ports import Checks, Executor, LocalFiles, LogBus, LogStore, Store
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.builds import BuildCalls
@@ -17,6 +17,7 @@ from scalemesh.services.caches import Caches
 from scalemesh.services.callers import Callers
 from scalemesh.services.collector import GRACE, Collector
 from scalemesh.services.deployer import Deployer
+from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.encoder import Encoder
 from scalemesh.services.endings import Endings
 from scalemesh.services.executors import Executors
@@ -34,6 +35,7 @@ from scalemesh.services.routing import Followers, RouteTable
 from scalemesh.services.scheduler import Scheduler
 from scalemesh.services.uploads import Uploads
 from scalemesh.services.vault import BuildTokens, Vault, load_key
+from scalemesh.values import Digest
 
 DAY_S: Final = 24 * 3600
 
@@ -64,6 +66,7 @@ class Storage:
 
     caches: Caches
     collector: Collector
+    disk: DiskRoom
     encoder: Encoder
     holdings: Holdings
     stored: Stored
@@ -78,11 +81,20 @@ def store_services(config: Config, ledger: Ledger, store: Store) -> Storage:
     return Storage(
         caches=Caches(config.data_dir / "caches", project_bytes=config.builds.cache_mib * MIB),
         collector=Collector(database, store, holdings, grace=GRACE, now=now),
+        disk=disk_room(config, store),
         encoder=Encoder(ledger, store, holdings, most_bytes=config.serving.encoded_file_mib * MIB),
         holdings=holdings,
         stored=Stored(store, holdings, Listings(store), receiving),
         windows=AssetWindows(ledger, store, holdings, days=config.serving.asset_window_days, now=now),
     )
+
+
+def disk_room(config: Config, store: Store) -> DiskRoom:
+    """The disks that hold the data and, where its blobs lie on this machine, the store."""
+    places = [config.data_dir]
+    if isinstance(store, LocalFiles):
+        places.append(store.path(Digest("0" * 64)).parent)
+    return DiskRoom(places, config.disk, ballast=config.data_dir / "ballast")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +140,7 @@ def assemble(
     stored, windows, encoder, caches = storage.stored, storage.windows, storage.encoder, storage.caches
     endings = Endings(ledger, stored.receiving, logs, now=now)
     scheduler = Scheduler(
-        ledger, executors, room, endings, logs, tokens,
+        ledger, executors, room, endings, logs, tokens, storage.disk,
         builds=builds, socket=str(config.builds_socket), now=now,
     )  # fmt: skip
     publisher = Publisher(

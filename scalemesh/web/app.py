@@ -12,6 +12,7 @@ from aiohttp import web
 from scalemesh.assembly import Services
 from scalemesh.ports import Checks
 from scalemesh.services.builds import BuildCalls
+from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.explaining import Explainer
 from scalemesh.web.api.deployments import DeploymentRoutes
 from scalemesh.web.api.explain import ExplainRoutes
@@ -29,6 +30,7 @@ from scalemesh.web.errors import BEGUN, REQUEST_ID, Errors
 from scalemesh.web.follow import Followers
 from scalemesh.web.live import LiveRoutes
 from scalemesh.web.metrics import Metrics, MetricsRoutes
+from scalemesh.web.read_only import ReadOnly
 from scalemesh.web.ui.pages import add_pages
 
 HEADERS: Final = {
@@ -65,10 +67,12 @@ def make_control_app(
     app = _bare_app()
     if not trusted:
         _add_pages(app, gate, services, explainer)
-    app.middlewares.append(gate.middleware)  # innermost: pages draw its refusals too
+    app.middlewares.append(gate.middleware)  # inside of the pages', which draw its refusals too
+    app.middlewares.append(ReadOnly(services.storage.disk).middleware)
     for table in _api(services, gate, followers, trusted=trusted):
         app.add_routes(table)
     app.add_routes(ExplainRoutes(explainer).table())
+    checks = {**checks, "disk": services.storage.disk}
     app.add_routes(HealthRoutes(services.deployer, checks, version=own_version(), clock=time.monotonic).table())
     app.add_routes(MetricsRoutes(metrics, services.deployer).table())
     if builders:
@@ -78,9 +82,10 @@ def make_control_app(
     return app
 
 
-def make_builds_app(calls: BuildCalls) -> web.Application:
+def make_builds_app(calls: BuildCalls, disk: DiskRoom) -> web.Application:
     """Only what builders talk to, for the socket in their sandboxes and the address of those elsewhere."""
     app = _bare_app()
+    app.middlewares.append(ReadOnly(disk).middleware)
     app.add_routes(BuildRoutes(calls).table())
     return app
 
