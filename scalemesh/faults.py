@@ -19,6 +19,7 @@ Point = Literal[
     "submit.after_commit",
     "delete.after_commit",
     "expiry.after_log",
+    "leftovers.after_logs",
     "claim.after_commit",
     "start.before",
     "start.after",

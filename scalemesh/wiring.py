@@ -94,7 +94,8 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
                 services.publisher.serve,
                 services.scheduler.serve,
                 services.storage.encoder.serve,
-                partial(services.storage.disk.serve, services.scheduler.wake),
+                services.upkeep.janitor.serve,
+                partial(services.storage.disk.serve, services.room_changed),
                 partial(tell_of_builds, plugins.of_builds()),  # a tiny build: sites do not wait for it
             ],
         )

@@ -144,6 +144,15 @@ class Expiry:
                 dropped += 1
         return dropped
 
+    async def logs_over(self) -> int:
+        """How many logs ``run_logs`` would drop."""
+        found = 0
+        async for project in self._rows.projects():
+            rules = self._rules.of(project.own)
+            if rules.log_days:
+                found += len(logs_over(await self._rows.ended(project.id), rules, self._now()))
+        return found
+
     async def preview(self) -> Preview:
         """What ``run`` would delete, were it called again and again."""
         found: list[Over] = []

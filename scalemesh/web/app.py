@@ -20,6 +20,7 @@ from scalemesh.web.api.health import HealthRoutes
 from scalemesh.web.api.logs import LogRoutes
 from scalemesh.web.api.projects import ProjectRoutes
 from scalemesh.web.api.session import SessionRoutes
+from scalemesh.web.api.storage import StorageRoutes
 from scalemesh.web.api.tokens import TokenRoutes
 from scalemesh.web.api.uploads import UploadRoutes
 from scalemesh.web.api.variables import VariableRoutes
@@ -92,7 +93,7 @@ def make_builds_app(calls: BuildCalls, disk: DiskRoom) -> web.Application:
 
 def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool) -> list[list[web.RouteDef]]:
     deployer, projects, releases, logs = services.deployer, services.projects, services.releases, services.logs
-    views = Views(services.routes, services.links)
+    views, storage, upkeep = Views(services.routes, services.links), services.storage, services.upkeep
     return [
         SessionRoutes(services.accounts, gate, services.links, trusted=trusted).table(),
         TokenRoutes(services.accounts).table(),
@@ -101,6 +102,7 @@ def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool)
         DeploymentRoutes(deployer, projects, releases, views).table(),
         UploadRoutes(services.uploads, deployer).table(),
         LogRoutes(logs, deployer, followers, views, gate).table(),
+        StorageRoutes(storage.disk, upkeep.usages, upkeep.janitor, upkeep.expiry).table(),
         LiveRoutes(deployer, followers, views, gate).table(),
     ]
 

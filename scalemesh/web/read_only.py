@@ -16,6 +16,8 @@ ALLOWED: Final = frozenset(
         ("POST", "/api/v1/welcome"),
         ("PUT", "/api/v1/account/password"),
         ("POST", "/api/v1/explain"),
+        ("POST", "/api/v1/gc"),
+        ("POST", "/storage/gc"),
         ("PATCH", "/api/v1/projects/{project}"),
         ("POST", "/api/v1/projects/{project}/rollback"),
         ("POST", "/api/v1/projects/{project}/unpin"),

@@ -1,4 +1,4 @@
-"""While the disk is at its last reserve: what each call of the API, each page and each word of a builder is answered."""
+"""While the disk is at its last reserve: what each call of the API, each page and each word of a builder meets."""
 
 import re
 from collections.abc import AsyncIterator
