@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import click
 
+from scalemesh import amounts
 from scalemesh.cli.output import FAILED, examples, facts, json_option, say, show_json, table
 from scalemesh.cli.server import client, place_options
 
 POLL_S: Final = 1.0
 BAR: Final = 20  #: characters
-UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 KINDS: Final = {
     "files": "files of deployments and of their sources",
     "variants": "compressed variants of files",
@@ -84,13 +84,7 @@ def gc(ctx: click.Context, /, *, dry_run: bool, as_json: bool) -> int:
 
 
 def size(count: int | None) -> str:
-    """Bytes as people read them: ``1.5 GB``."""
-    if count is None:
-        return ""
-    value, unit = float(count), 0
-    while value >= 999.5 and unit < len(UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.0f} {UNITS[unit]}" if unit == 0 or value >= 99.5 else f"{value:.1f} {UNITS[unit]}"
+    return "" if count is None else amounts.size(count)
 
 
 def bar(part: float) -> str:

@@ -14,6 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
+from scalemesh.amounts import size
 from scalemesh.errors import NoRoomError
 from scalemesh.keeping import Disk
 from scalemesh.ports import Finding
@@ -156,10 +157,10 @@ class DiskRoom:
     def why(self) -> str:
         """Which disk is how full, in one sentence without an end."""
         fullest = max(self.volumes, key=lambda one: (_level(one, self.limits, self.level), one.used_percent))
-        free = f"{fullest.free_bytes / 1e9:.1f} GB" if fullest.free_bytes >= 1e9 else f"{fullest.free_bytes >> 20} MiB"
-        said = f"the disk that holds {fullest.path} is {fullest.used_percent:.0f} % full, {free} are free"
+        used, free = fullest.used_percent, size(fullest.free_bytes)
+        said = f"the disk that holds {fullest.path} is {used:.0f} % full, {free} are free"
         if self.level is Level.LAST:
-            return f"{said}; the last {fullest.reserve_bytes(self.limits) >> 20} MiB are kept for serving and deleting"
+            return f"{said}; the last {size(fullest.reserve_bytes(self.limits))} are kept for serving and deleting"
         return said
 
     async def check(self) -> Sequence[Finding]:

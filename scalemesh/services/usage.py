@@ -64,14 +64,14 @@ class Usages:
         self._counting = asyncio.Lock()
         self._last: Report | None = None
 
-    async def report(self) -> Report:
-        """As of a few seconds ago.
+    async def report(self, *, anew: bool = False) -> Report:
+        """As of a few seconds ago, or counted *anew*.
 
         Raises:
             UnreachableError: the database cannot be read.
         """
         async with self._counting:
-            if self._last is None or self._now() - self._last.at >= FRESH:
+            if anew or self._last is None or self._now() - self._last.at >= FRESH:
                 counted = await usage(self._db)
                 beside = {kind: await measure() for kind, measure in self._beside.items()}
                 self._last = _report(counted, beside, self._disk.volumes, self._now())

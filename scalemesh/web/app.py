@@ -118,6 +118,8 @@ def _add_pages(app: web.Application, gate: Gate, services: Services, explainer: 
         logs=services.logs,
         links=services.links,
         explainer=explainer,
+        disk=services.storage.disk,
+        upkeep=services.upkeep,
         now=utc_now,
     )
 

@@ -98,7 +98,7 @@ async def test_what_needs_room_is_refused_at_the_last_reserve_and_told_why(
     room = DiskRoom([tmp_path], Disk(), ballast=tmp_path / "ballast", look=lambda _places: full)
     with pytest.raises(NoRoomError) as refused:
         room.require()
-    assert "100 MiB are free; the last 1024 MiB are kept" in refused.value.why
+    assert "105 MB are free; the last 1.1 GB are kept" in refused.value.why
     assert "scalemesh gc" in refused.value.fix
     full[:] = [DISK]
     assert await room.measure()
