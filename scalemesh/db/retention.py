@@ -84,11 +84,6 @@ class RetentionRows:
         """The project's deployments that have come to their end, oldest first."""
         return [_read(row) for row in await self._db.all(OF_PROJECT, {"project": project})]
 
-    async def alone_bytes(self, deployments: Collection[DeploymentId]) -> int:
-        """The bytes of the blobs that nobody but *deployments* holds."""
-        row = await self._db.one(ALONE, {"deployments": json.dumps(list(deployments))})
-        return int(row["size_bytes"]) if row else 0
-
     async def gone(self) -> AsyncIterator[Sequence[DeploymentId]]:
         """Deployments that were deleted and may have left something elsewhere, page by page."""
         after = ""
@@ -100,6 +95,12 @@ class RetentionRows:
         """Those of *deployments* that there are not, or that came to their end by *before*."""
         params = {"deployments": json.dumps(list(deployments)), "before": to_ms(before)}
         return [DeploymentId(row["id"]) for row in await self._db.all(OVER, params)]
+
+
+async def alone_bytes(reader: Transaction, deployments: Collection[DeploymentId]) -> int:
+    """The bytes of the blobs that nobody but *deployments* holds."""
+    row = await reader.one(ALONE, {"deployments": json.dumps(list(deployments))})
+    return int(row["size_bytes"]) if row else 0
 
 
 async def is_as_seen(tx: Transaction, seen: Ended) -> bool:
