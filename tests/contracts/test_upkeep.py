@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from scalemesh.db.retention import RetentionRows
-from scalemesh.services.leftovers import Leftovers
-from scalemesh.services.usage import Report, Usages
 
+from scalemesh.db.retention import RetentionRows
 from scalemesh.ports import LogStore, Store
 from scalemesh.services.builds import Attempt
 from scalemesh.services.deployer import Wanted
+from scalemesh.services.leftovers import Leftovers
+from scalemesh.services.usage import Report, Usages
 from scalemesh.values import Blob, DeploymentId, Digest, State
 from tests.contracts.life import Life, once
 from tests.contracts.openers import LOG_STORES, STORES

@@ -46,6 +46,9 @@ class Crash:
 LED_TO: Final[Mapping[str, list[Crash]]] = {
     "store.before_link": [Crash("store.before_link:2"), Crash("store.before_link:4"), Crash("store.before_link:7")],
     "store.after_link": [Crash("store.after_link:2"), Crash("store.after_link:5"), Crash("store.after_link:7")],
+    "delete.after_commit": [],  # nothing is thrown away here: see test_upkeep_crashes.py
+    "expiry.after_log": [],
+    "leftovers.after_logs": [],
     "window.after_blob": [],  # nothing leaves production here: see the test of its own
     "collect.after_doom": [],  # an hour passes before anything is collected: tests/contracts/test_collector.py
     "collect.after_delete": [],
