@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from builder.frameworks import immutable_patterns
 from scalemesh.config import MIB, Config, Hosts
 from scalemesh.db.database import Database
-from scalemesh.ports import Checks, Executor, LogBus, LogStore, Store
+from scalemesh.ports import Checks, Executor, LocalFiles, LogBus, LogStore, Store
+from scalemesh.services import upkeep
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.builds import BuildCalls
@@ -17,11 +19,14 @@ from scalemesh.services.caches import Caches
 from scalemesh.services.callers import Callers
 from scalemesh.services.collector import GRACE, Collector
 from scalemesh.services.deployer import Deployer
+from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.encoder import Encoder
 from scalemesh.services.endings import Endings
 from scalemesh.services.executors import Executors
 from scalemesh.services.holdings import Holdings
+from scalemesh.services.janitor import Janitor
 from scalemesh.services.ledger import Ledger
+from scalemesh.services.leftovers import Leftovers
 from scalemesh.services.links import Links
 from scalemesh.services.listings import Listings
 from scalemesh.services.log_pipeline import LogPipeline
@@ -29,11 +34,14 @@ from scalemesh.services.projects import Projects
 from scalemesh.services.publisher import Publisher, Stored
 from scalemesh.services.receiving import Receiving
 from scalemesh.services.releases import Releases
+from scalemesh.services.retention import Expiry
 from scalemesh.services.room import Room
 from scalemesh.services.routing import Followers, RouteTable
 from scalemesh.services.scheduler import Scheduler
 from scalemesh.services.uploads import Uploads
+from scalemesh.services.usage import Measure, Usages, size_of
 from scalemesh.services.vault import BuildTokens, Vault, load_key
+from scalemesh.values import Digest
 
 DAY_S: Final = 24 * 3600
 
@@ -64,6 +72,7 @@ class Storage:
 
     caches: Caches
     collector: Collector
+    disk: DiskRoom
     encoder: Encoder
     holdings: Holdings
     stored: Stored
@@ -78,11 +87,69 @@ def store_services(config: Config, ledger: Ledger, store: Store) -> Storage:
     return Storage(
         caches=Caches(config.data_dir / "caches", project_bytes=config.builds.cache_mib * MIB),
         collector=Collector(database, store, holdings, grace=GRACE, now=now),
+        disk=disk_room(config, store),
         encoder=Encoder(ledger, store, holdings, most_bytes=config.serving.encoded_file_mib * MIB),
         holdings=holdings,
         stored=Stored(store, holdings, Listings(store), receiving),
         windows=AssetWindows(ledger, store, holdings, days=config.serving.asset_window_days, now=now),
     )
+
+
+def disk_room(config: Config, store: Store) -> DiskRoom:
+    """The disks that hold the data and, where its blobs lie on this machine, the store."""
+    places = [config.data_dir]
+    if isinstance(store, LocalFiles):
+        places.append(store.path(Digest("0" * 64)).parent)
+    return DiskRoom(places, config.disk, ballast=config.data_dir / "ballast")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """What keeps the disk roomy, and tells what is on it."""
+
+    expiry: Expiry
+    janitor: Janitor
+    usages: Usages
+
+
+def upkeep_of(
+    config: Config, database: Database, plugins: Plugins, storage: Storage, deployer: Deployer, logs: LogPipeline
+) -> Upkeep:
+    """Join what throws away."""
+    now, days, disk = utc_now, config.serving.asset_window_days, storage.disk
+    expiry = Expiry(database, deployer, logs, rules=config.retention, window_days=days, now=now)
+    leftovers = Leftovers(database, plugins.store, plugins.logs, now=now)
+    parts = [
+        upkeep.deployments(expiry),
+        upkeep.logs(expiry),
+        upkeep.uploads(leftovers),
+        upkeep.blobs(storage.collector),
+    ]
+    return Upkeep(
+        expiry=expiry,
+        janitor=Janitor(parts, is_tight=lambda: not disk.takes_builds, now=now),
+        usages=Usages(database, disk, beside_blobs(config, storage), now=now),
+    )
+
+
+def beside_blobs(config: Config, storage: Storage) -> dict[str, Measure]:
+    """What takes room besides the blob store, and how it is measured."""
+
+    async def uploads() -> int:
+        return storage.stored.receiving.in_flight_bytes()
+
+    def files(*paths: Path) -> Measure:
+        return lambda: size_of(paths)
+
+    def database(path: Path) -> Measure:
+        return files(*(path.with_name(path.name + end) for end in ("", "-wal", "-shm")))
+
+    return {
+        "uploads": uploads,
+        "logs": database(config.data_dir / str(config.plugin("logs").settings.get("path", "logs.db"))),
+        "database": database(config.data_dir / "scalemesh.db"),
+        "build_caches": files(config.data_dir / "caches"),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +169,15 @@ class Services:
     routes: RouteTable
     scheduler: Scheduler
     storage: Storage
+    upkeep: Upkeep
     tokens: BuildTokens
     uploads: Uploads
+
+    def room_changed(self) -> None:
+        """The disk has become fuller or roomier: builds may start or must wait, and room is made where it is short."""
+        self.scheduler.wake()
+        if not self.storage.disk.takes_builds:
+            self.upkeep.janitor.wake()
 
 
 def assemble(
@@ -128,7 +202,7 @@ def assemble(
     stored, windows, encoder, caches = storage.stored, storage.windows, storage.encoder, storage.caches
     endings = Endings(ledger, stored.receiving, logs, now=now)
     scheduler = Scheduler(
-        ledger, executors, room, endings, logs, tokens,
+        ledger, executors, room, endings, logs, tokens, storage.disk,
         builds=builds, socket=str(config.builds_socket), now=now,
     )  # fmt: skip
     publisher = Publisher(
@@ -136,8 +210,13 @@ def assemble(
         limits=limits, base=base, site_url=links.of_host, immutable=immutable_patterns, is_ready=encoder.wake, now=now,
     )  # fmt: skip
     projects = Projects(
-        ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), executors=executors.kinds, now=now
-    )
+        ledger, vault, git=config.git, base=base, reserved=own_labels(config.hosts), executors=executors.kinds,
+        rules=config.retention, now=now,
+    )  # fmt: skip
+    deployer = Deployer(
+        ledger, executors, room, endings, logs, caches, windows,
+        builds=builds, base=base, wake=scheduler.wake, now=now,
+    )  # fmt: skip
     return Services(
         accounts=Accounts(database, config.accounts, now=now),
         builds=BuildCalls(
@@ -145,10 +224,8 @@ def assemble(
             builds=builds, git=config.git, site_url=links.permalink, now=now,
         ),
         callers=Callers(config.hosts.trusted_proxies, config.hosts.public_url),
-        deployer=Deployer(
-            ledger, executors, room, endings, logs, caches, windows,
-            builds=builds, base=base, wake=scheduler.wake, now=now,
-        ),
+        deployer=deployer,
+        upkeep=upkeep_of(config, database, plugins, storage, deployer, logs),
         ledger=ledger, links=links, logs=logs, projects=projects, publisher=publisher,
         releases=Releases(ledger, windows), routes=routes, scheduler=scheduler, storage=storage, tokens=tokens,
         uploads=Uploads(database, stored, logs, publisher, limits=limits, wake=scheduler.wake),

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from scalemesh.bounds import check_host, check_network, check_url, listen_address, proxy_network, within
 from scalemesh.decode import decode, environment
 from scalemesh.errors import ConfigError, InvalidError
+from scalemesh.keeping import Disk, Retention
 from scalemesh.values import Limits, Network
 
 MIB: Final = 1024 * 1024
@@ -266,6 +267,8 @@ class Config:
     proxy: Proxying = field(default_factory=Proxying)
     git: Git = field(default_factory=Git)
     builds: Builds = field(default_factory=Builds)
+    retention: Retention = field(default_factory=Retention)
+    disk: Disk = field(default_factory=Disk)
     accounts: Accounts = field(default_factory=Accounts)
     executor: dict[str, object] = field(default_factory=lambda: {"kind": "local"})
     store: dict[str, object] = field(default_factory=lambda: {"kind": "disk"})

@@ -11,7 +11,8 @@ ScaleMeshError              error           500
 ├── TooLargeError           too_large       413   over a size or count limit
 ├── TooManyError            too_many        429   over a rate or queue limit
 ├── RefusedError            refused         422   understood, and no: retrying will not help
-└── UnreachableError        unreachable     503   something we depend on does not answer: retry
+├── UnreachableError        unreachable     503   something we depend on does not answer: retry
+└── NoRoomError             no_room         507   the disk is at its last reserve
 
 Anything else that escapes is a bug: logged with its stack, answered with a bare 500.
 """
@@ -85,3 +86,8 @@ class RefusedError(ScaleMeshError):
 class UnreachableError(ScaleMeshError):
     code = "unreachable"
     status = 503
+
+
+class NoRoomError(ScaleMeshError):
+    code = "no_room"
+    status = 507

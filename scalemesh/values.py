@@ -25,6 +25,8 @@ class State(StrEnum):
     SUPERSEDED = "superseded"
 
 
+MOST_KEPT: Final = 100_000  #: deployments or days that a rule of retention may name
+
 FINAL: Final = frozenset({State.READY, State.FAILED, State.CANCELED, State.SUPERSEDED})
 
 MOVES: Final[Mapping[State, frozenset[State]]] = {
@@ -107,6 +109,21 @@ class BuildSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnRetention:
+    """What a person set of what one project keeps; None: as the config's ``[retention]`` says."""
+
+    production: int | None = None
+    preview_days: int | None = None
+    failed_days: int | None = None
+    log_days: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if not 0 <= (getattr(self, name) or 0) <= MOST_KEPT:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be 0 to {MOST_KEPT}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     id: UserId
     name: str
@@ -127,6 +144,7 @@ class Project:
     created_at: datetime
     live: DeploymentId | None = None  #: what the production alias points at
     executor: str | None = None  #: kind of executor that its builds run on; None: the config's default
+    retention: OwnRetention = field(default_factory=OwnRetention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +182,7 @@ class Deployment:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     is_cleaned: bool = False  #: its end is complete: uploads dropped, last words said, log closed
+    is_kept: bool = False  #: by a person's word, whatever the rules of retention say
 
     @property
     def is_final(self) -> bool:

@@ -86,7 +86,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
                 builders=config.builds.public_url is not None,
             ),
             admin=make_control_app(services, explainer, plugins.all(), metrics, trusted=True),
-            builds=make_builds_app(services.builds),
+            builds=make_builds_app(services.builds, services.storage.disk),
             outlet=make_outlet(services, config.builds),
             workers=workers,
             edge=edge,
@@ -94,6 +94,8 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
                 services.publisher.serve,
                 services.scheduler.serve,
                 services.storage.encoder.serve,
+                services.upkeep.janitor.serve,
+                partial(services.storage.disk.serve, services.room_changed),
                 partial(tell_of_builds, plugins.of_builds()),  # a tiny build: sites do not wait for it
             ],
         )

@@ -1,4 +1,4 @@
-"""``deployment``: list, show, redeploy, delete; and ``promote`` and ``cancel``."""
+"""``deployment``: list, show, redeploy, keep, delete; and ``promote`` and ``cancel``."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from scalemesh.cli.deploy import failed, follow
-from scalemesh.cli.output import facts, json_option, minute, say, show_json, table
+from scalemesh.cli.output import examples, facts, json_option, minute, say, show_json, table
 from scalemesh.cli.server import client, place_options
 from scalemesh.client import Client, part
 from scalemesh.errors import ConflictError
@@ -33,7 +33,7 @@ def list_deployments(ctx: click.Context, /, *, project: str | None, limit: int, 
     if as_json:
         show_json(found)
         return
-    table(["ID", "PROJECT", "STATE", "BRANCH", "CREATED (UTC)"], [_row(one) for one in found])
+    table(["ID", "PROJECT", "STATE", "BRANCH", "CREATED (UTC)", ""], [_row(one) for one in found])
 
 
 @deployment.command()
@@ -47,7 +47,7 @@ def show(ctx: click.Context, /, *, deployment_id: str, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    names = ("id", "project", "state", "reason", "message", "fix", "environment", "is_live", "url", "permalink")
+    names = ("id", "project", "state", "reason", "message", "fix", "environment", "is_live", "kept", "url", "permalink")
     commit = found["commit"] or {}
     facts(
         [
@@ -76,6 +76,17 @@ def redeploy(ctx: click.Context, /, *, deployment_id: str, wait: bool) -> int:
         return failed(again["id"], end)
     click.echo(end["url"])
     return 0
+
+
+@deployment.command(epilog=examples("scalemesh deployment keep dpl_4ps6wkxeligsuqlitszi"))
+@click.argument("deployment_id", metavar="DEPLOYMENT")
+@click.option("--undo", is_flag=True, help="Leave it to the rules of retention again.")
+@place_options
+@click.pass_context
+def keep(ctx: click.Context, /, *, deployment_id: str, undo: bool) -> None:
+    """Keep a deployment for ever, whatever the rules of retention say."""
+    client(ctx).post(f"{_path(deployment_id)}/keep", {"kept": not undo})
+    say(f"{deployment_id} {'is left to the rules of retention' if undo else 'is kept until you delete it'}")
 
 
 @deployment.command()
@@ -136,7 +147,8 @@ def _unfinished(talk: Client) -> Iterator[dict[str, Any]]:
 
 def _row(one: dict[str, Any]) -> list[object]:
     state = "live" if one["is_live"] else one["state"]
-    return [one["id"], one["project"], state, one["branch"], minute(one["created_at"])]
+    kept = "kept" if one["kept"] else ""
+    return [one["id"], one["project"], state, one["branch"], minute(one["created_at"]), kept]
 
 
 def _path(deployment_id: str) -> str:

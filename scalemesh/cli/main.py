@@ -26,6 +26,8 @@ VERBS: Final = {
     "rollback": "scalemesh.cli.project:rollback",
     "cancel": "scalemesh.cli.deployment:cancel",
     "explain": "scalemesh.cli.explain:explain",
+    "disk": "scalemesh.cli.storage:disk",
+    "gc": "scalemesh.cli.storage:gc",
     "env": "scalemesh.cli.env:env",
     "token": "scalemesh.cli.token:token",
     "welcome": "scalemesh.cli.status:welcome",

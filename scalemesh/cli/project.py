@@ -20,6 +20,14 @@ SETTINGS: Final = (
 )
 
 
+KEPT: Final = {
+    "keep_production": "production",
+    "keep_previews": "preview_days",
+    "keep_failed": "failed_days",
+    "keep_logs": "log_days",
+}
+
+
 @click.group()
 def project() -> None:
     """Projects: a Git source and its settings."""
@@ -66,6 +74,18 @@ def _settings_options(command: Any) -> Any:
     return command
 
 
+def _retention_options(command: Any) -> Any:
+    """What is kept of a project. An empty value means: as the config says."""
+    for name, metavar, about in (
+        ("keep-logs", "DAYS", "How long logs stay; 0: as long as their deployments. Default: the config's."),
+        ("keep-failed", "DAYS", "How long failed deployments stay; 0: for ever. Default: the config's."),
+        ("keep-previews", "DAYS", "How long previews stay; 0: for ever. Default: the config's."),
+        ("keep-production", "N", "How many former production deployments stay; 0: all. Default: the config's."),
+    ):
+        command = click.option(f"--{name}", metavar=metavar, help=about)(command)
+    return command
+
+
 @project.command(
     epilog=examples(
         "scalemesh project create shop --git-url https://github.com/someone/shop.git --root-directory apps/web"
@@ -85,10 +105,14 @@ def create(ctx: click.Context, /, *, name: str | None, as_json: bool, **options:
 
 
 @project.command(
-    epilog=examples('scalemesh project change shop --build-command "npm run build:shop" --output-directory ""')
+    epilog=examples(
+        'scalemesh project change shop --build-command "npm run build:shop" --output-directory ""',
+        "scalemesh project change shop --keep-production 5 --keep-previews 7",
+    )
 )
 @click.argument("name")
 @_settings_options
+@_retention_options
 @json_option
 @place_options
 @click.pass_context
@@ -164,8 +188,15 @@ def _body(options: dict[str, str | None]) -> dict[str, Any]:
     settings = {name: value for name, value in given.items() if name in SETTINGS}
     if "root_directory" in settings:
         settings["root_directory"] = settings["root_directory"] or ""
-    rest: dict[str, Any] = {name: value for name, value in given.items() if name not in SETTINGS}
-    return rest | ({"settings": settings} if settings else {})
+    kept = {KEPT[name]: _number(name, value) for name, value in given.items() if name in KEPT}
+    rest: dict[str, Any] = {name: value for name, value in given.items() if name not in {*SETTINGS, *KEPT}}
+    return rest | ({"settings": settings} if settings else {}) | ({"retention": kept} if kept else {})
+
+
+def _number(name: str, value: str | None) -> int | None:
+    if value is not None and not (value.isascii() and value.isdecimal() and len(value) < 10):
+        raise click.UsageError(f"--{name.replace('_', '-')} {value[:40]!r}: must be a number, or empty")
+    return None if value is None else int(value)
 
 
 def _show(found: dict[str, Any], *, as_json: bool) -> None:
@@ -174,4 +205,5 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
         return
     names = ("name", "id", "url", "git_url", "production_branch", "executor", "live", "pinned", "created_at")
     settings = [(name, value) for name, value in found["settings"].items() if value]
-    facts([*((name, found[name]) for name in names), *settings])
+    kept = [(option, found["retention"][name]) for option, name in KEPT.items()]
+    facts([*((name, found[name]) for name in names), *settings, *kept])

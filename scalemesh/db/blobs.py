@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from typing import Final
 
 from scalemesh.db.columns import to_ms
@@ -23,7 +24,8 @@ ANY_DOOMED: Final = """
 SELECT 1 FROM json_each(:blobs) AS given JOIN blob ON blob.sha256 = given.value ->> 0 WHERE blob.state = 2 LIMIT 1
 """
 ADD: Final = """
-INSERT INTO blob (sha256, size_bytes, state) SELECT value ->> 0, value ->> 1, 0 FROM json_each(:blobs) WHERE true
+INSERT INTO blob (sha256, size_bytes, state, kind)
+SELECT value ->> 0, value ->> 1, 0, :kind FROM json_each(:blobs) WHERE true
 ON CONFLICT (sha256) DO UPDATE SET unheld_at = NULL WHERE unheld_at IS NOT NULL
 """
 HOLD: Final = """
@@ -71,6 +73,16 @@ WHERE NOT EXISTS (SELECT 1 FROM hold WHERE hold.blob = blob.id)
 """
 
 
+class BlobKind(IntEnum):
+    """What a blob is, for those who look what uses the room."""
+
+    FILE = 0  #: of a deployment, or of its source
+    VARIANT = 1  #: a file compressed
+    LIST = 2  #: listings, manifests, encodings
+    WINDOW = 3  #: the table of an asset window
+    CACHE = 4  #: what builds keep for later ones
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who needs blobs. It goes with its deployment, or else with its project, or when it is released."""
@@ -88,8 +100,12 @@ class Amount:
     size_bytes: int = 0
 
 
-async def hold(tx: Transaction, holder: Holder, blobs: Iterable[Blob]) -> set[Digest] | None:
+async def hold(
+    tx: Transaction, holder: Holder, blobs: Iterable[Blob], kind: BlobKind = BlobKind.FILE
+) -> set[Digest] | None:
     """Let *holder* hold *blobs*, besides those that it holds; return those that are not in the store yet.
+
+    *kind* is noted of those that nobody knew: bytes that are two things are the first.
 
     None: one of them is being removed just now, and nothing was changed.
 
@@ -99,7 +115,7 @@ async def hold(tx: Transaction, holder: Holder, blobs: Iterable[Blob]) -> set[Di
     given = _rows(blobs)
     if await tx.one(ANY_DOOMED, {"blobs": given}):
         return None
-    await tx.run(ADD, {"blobs": given})
+    await tx.run(ADD, {"blobs": given, "kind": kind})
     await tx.run(HOLD, {"holder": await _id_of(tx, holder), "blobs": given})
     return {Digest(row["sha256"]) for row in await tx.all(NOT_STORED, {"blobs": given})}
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from scalemesh.rules import Dialect
-from scalemesh.values import BuildSettings, Digest
+from scalemesh.values import BuildSettings, Digest, OwnRetention
 
 
 def to_ms(at: datetime) -> int:
@@ -32,3 +32,11 @@ def settings_from_json(text: str) -> BuildSettings:
     found = json.loads(text)
     dialect = found.pop("dialect", None)
     return BuildSettings(**found, dialect=None if dialect is None else Dialect(dialect))
+
+
+def retention_to_json(retention: OwnRetention) -> str:
+    return json.dumps({name: value for name, value in asdict(retention).items() if value is not None})
+
+
+def retention_from_json(text: str) -> OwnRetention:
+    return OwnRetention(**json.loads(text))

@@ -84,6 +84,21 @@ class Database:
         except sqlite3.OperationalError as error:
             raise UnreachableError("the database cannot be read", why=str(error), fix="look at its disk") from error
 
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[Transaction]:
+        """A reader of its own, for questions that take seconds: nobody waits for them.
+
+        Raises:
+            UnreachableError: the disk fails.
+        """
+        try:
+            files = await self._reader.execute_fetchall("PRAGMA database_list")
+            async with _connected(Path(next(iter(files))["file"])) as connection:
+                await connection.execute("PRAGMA query_only = ON")
+                yield Transaction(connection)
+        except sqlite3.OperationalError as error:
+            raise UnreachableError("the database cannot be read", why=str(error), fix="look at its disk") from error
+
     async def one(self, sql: LiteralString, params: Params | None = None) -> sqlite3.Row | None:
         """The first row of ``all``."""
         rows = await self.all(sql, params)

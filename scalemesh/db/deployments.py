@@ -99,6 +99,7 @@ UNCLEAN: Final = (
     + """ WHERE NOT deployment.cleaned AND deployment.state IN ('ready', 'failed', 'canceled', 'superseded')
 ORDER BY deployment.sequence"""
 )
+KEEP: Final = "UPDATE deployment SET kept = :kept WHERE id = :id"
 CLEANED: Final = "UPDATE deployment SET cleaned = 1 WHERE id = :id"
 DELETE: Final = "DELETE FROM deployment WHERE id = :id"
 
@@ -321,6 +322,11 @@ async def cleaned(tx: Transaction, deployment: DeploymentId) -> None:
     await tx.run(CLEANED, {"id": deployment})
 
 
+async def keep(tx: Transaction, deployment: DeploymentId, *, kept: bool) -> None:
+    """Keep it whatever the rules of retention say, or leave it to them."""
+    await tx.run(KEEP, {"id": deployment, "kept": int(kept)})
+
+
 async def delete(tx: Transaction, deployment: DeploymentId) -> None:
     await tx.run(DELETE, {"id": deployment})
 
@@ -384,4 +390,5 @@ def read_deployment(row: sqlite3.Row) -> Deployment:
         started_at=from_ms_or_none(row["started_at"]),
         finished_at=from_ms_or_none(row["finished_at"]),
         is_cleaned=bool(row["cleaned"]),
+        is_kept=bool(row["kept"]),
     )

@@ -3,10 +3,17 @@
 import sqlite3
 from typing import Final
 
-from scalemesh.db.columns import from_ms, settings_from_json, settings_to_json, to_ms
+from scalemesh.db.columns import (
+    from_ms,
+    retention_from_json,
+    retention_to_json,
+    settings_from_json,
+    settings_to_json,
+    to_ms,
+)
 from scalemesh.db.database import Database, Transaction
 from scalemesh.errors import ConflictError, NotFoundError
-from scalemesh.values import DeploymentId, Project, ProjectId, UserId
+from scalemesh.values import DeploymentId, OwnRetention, Project, ProjectId, UserId
 
 SELECT: Final = """
 SELECT project.*, alias.deployment_id AS live
@@ -25,6 +32,7 @@ CHANGE: Final = """
 UPDATE project SET git_url = :git_url, canonical_url = :canonical_url, root_directory = :root_directory,
     production_branch = :production_branch, settings = :settings, executor = :executor WHERE id = :id
 """
+RETAIN: Final = "UPDATE project SET retention = :retention WHERE id = :id"
 PIN: Final = "UPDATE project SET pinned = :pinned WHERE id = :id"
 LEARN_BRANCH: Final = """
 UPDATE project SET production_branch = :branch WHERE id = :id AND production_branch IS NULL
@@ -94,6 +102,11 @@ async def change(tx: Transaction, project: Project, canonical_url: str | None) -
         raise _source_taken() from error
 
 
+async def retain(tx: Transaction, project: ProjectId, retention: OwnRetention) -> None:
+    """Write what the project keeps."""
+    await tx.run(RETAIN, {"id": project, "retention": retention_to_json(retention)})
+
+
 async def pin(tx: Transaction, project: ProjectId, *, pinned: bool) -> None:
     await tx.run(PIN, {"id": project, "pinned": int(pinned)})
 
@@ -140,4 +153,5 @@ def read_project(row: sqlite3.Row) -> Project:
         pinned=bool(row["pinned"]),
         created_at=from_ms(row["created_at"]),
         live=DeploymentId(row["live"]) if row["live"] else None,
+        retention=retention_from_json(row["retention"]),
     )

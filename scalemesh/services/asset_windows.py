@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from scalemesh.db import blobs
 from scalemesh.db import windows as rows
+from scalemesh.db.blobs import BlobKind
 from scalemesh.db.database import Transaction
 from scalemesh.db.windows import Left, Standing
 from scalemesh.errors import InvalidError, NotFoundError, UnreachableError
@@ -127,7 +128,7 @@ class AssetWindows:
                 window = await self._window(wanted, standing)
                 if not window.files:
                     return None
-                (kept,) = await self._holdings.put(of_window(project), windows.encode(window))
+                (kept,) = await self._holdings.put(of_window(project), windows.encode(window), kind=BlobKind.WINDOW)
         except (UnreachableError, TimeoutError) as error:
             log.warning("an asset window cannot be made", extra={"error": str(error)})
             return standing.table

@@ -30,15 +30,17 @@ class Collector:
         self._db, self._rows, self._store = database, BlobRows(database), store
         self._holdings, self._grace, self._now = holdings, grace, now
 
-    async def run(self) -> Amount:
+    async def run(self, grace: timedelta | None = None) -> Amount:
         """Note what is unheld, remove what has been for long enough; return what was removed. Repeatable at any time.
+
+        *grace*: another one, this time.
 
         Raises:
             UnreachableError: the store or the database does not answer; what was begun is ended by the next run.
         """
         removed = await self.end_removals()
         await self._mark()
-        before = self._now() - self._grace
+        before = self._now() - (self._grace if grace is None else grace)
         while True:
             async with self._db.transaction() as tx:
                 doomed = await blobs.doom(tx, before=before, limit=REMOVED)

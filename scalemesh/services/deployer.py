@@ -1,7 +1,7 @@
 """What people ask of deployments: submit, upload, cancel, redeploy, delete."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -175,11 +175,22 @@ class Deployer:
         self._wake()
         return await self._rows.get(found.id)
 
-    async def delete(self, deployment: str) -> None:
+    async def keep(self, deployment: str, *, kept: bool) -> Deployment:
+        """Keep it whatever the rules of retention say, or leave it to them again. Repeatable.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = await self._rows.get(deployment)
+        async with self._ledger.database.transaction() as tx:
+            await deployments.keep(tx, found.id, kept=kept)
+            return await deployments.get(tx, found.id)
+
+    async def delete(self, deployment: str, *, only_if: Callable[[Transaction], Awaitable[bool]] | None = None) -> None:
         """Forget a deployment, its log and its permalink; its files answer nowhere any more.
 
         Raises:
-            ConflictError: it is live, or has not come to an end.
+            ConflictError: it is live, has not come to an end, or *only_if* says no in the very transaction.
         """
         found = await self._rows.get(deployment)
         if not found.is_final:
@@ -188,9 +199,12 @@ class Deployer:
         async def forget(tx: Transaction) -> None:
             if shown := await aliases.pointing_at(tx, found.id):  # here: its aliases would go with it
                 raise ConflictError(f"{found.id} is what {shown[0]} shows", fix="promote another deployment first")
+            if only_if is not None and not await only_if(tx):
+                raise ConflictError(f"{found.id} has changed meanwhile")
             await deployments.delete(tx, found.id)
 
         await self._windows.delete(found, forget)
+        fault("delete.after_commit")
         await self._logs.drop(found.id)
 
     async def delete_project(self, project: Project) -> None:

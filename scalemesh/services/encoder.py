@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from scalemesh.db import encodings as rows
-from scalemesh.db.blobs import Holder
+from scalemesh.db.blobs import BlobKind, Holder
 from scalemesh.db.encodings import EncodingRows
 from scalemesh.errors import InvalidError, NotFoundError, UnreachableError
 from scalemesh.faults import fault
@@ -91,7 +91,8 @@ class Encoder:
         for sha256 in wanted - made.keys():
             variants = await compressor.variants(await whole(self._store, sha256))
             if variants is not None:
-                made[sha256] = dict(zip(variants, await self._holdings.put(holder, *variants.values()), strict=True))
+                kept = await self._holdings.put(holder, *variants.values(), kind=BlobKind.VARIANT)
+                made[sha256] = dict(zip(variants, kept, strict=True))
         (table,) = await self._holdings.put(holder, encodings.encode(Encodings(made)))
         fault("encode.after_blobs")
         async with self._ledger.change(deployment.project) as tx:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Final
 
 from scalemesh.db import blobs
-from scalemesh.db.blobs import Holder
+from scalemesh.db.blobs import BlobKind, Holder
 from scalemesh.db.database import Database
 from scalemesh.errors import UnreachableError
 from scalemesh.faults import fault
@@ -26,7 +26,7 @@ class Holdings:
         self._db, self._store = database, store
         self._removed = asyncio.Event()
 
-    async def hold(self, holder: Holder, wanted: Collection[Blob]) -> set[Digest]:
+    async def hold(self, holder: Holder, wanted: Collection[Blob], kind: BlobKind = BlobKind.FILE) -> set[Digest]:
         """Let *holder* hold *wanted* too; return those that are not in the store yet. Repeatable.
 
         Raises:
@@ -38,7 +38,7 @@ class Holdings:
                 while True:
                     removed = self._removed
                     async with self._db.transaction() as tx:
-                        coming = await blobs.hold(tx, holder, wanted)
+                        coming = await blobs.hold(tx, holder, wanted, kind)
                     if coming is not None:
                         fault("hold.after_commit")
                         return coming
@@ -58,10 +58,10 @@ class Holdings:
         async with self._db.transaction() as tx:
             await blobs.lost(tx, digests)
 
-    async def put(self, holder: Holder, *contents: bytes) -> list[Blob]:
+    async def put(self, holder: Holder, *contents: bytes, kind: BlobKind = BlobKind.LIST) -> list[Blob]:
         """Store *contents*, held by *holder*; as ``hold``."""
         kept = [blob_of(data) for data in contents]
-        coming = await self.hold(holder, kept)
+        coming = await self.hold(holder, kept, kind)
         for blob, data in zip(kept, contents, strict=True):
             if blob.sha256 in coming:
                 await put_bytes(self._store, data)

@@ -12,6 +12,7 @@ from scalemesh.db import aliases, projects, variables
 from scalemesh.db.projects import ProjectRows
 from scalemesh.db.variables import VariableRows
 from scalemesh.errors import ConflictError, InvalidError, NotFoundError
+from scalemesh.keeping import Retention
 from scalemesh.rules import Dialect
 from scalemesh.services import hosts
 from scalemesh.services.git_urls import canonical_git_url
@@ -19,7 +20,7 @@ from scalemesh.services.ids import new_id
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.sources import check_branch, check_git_url, check_root_directory
 from scalemesh.services.vault import Vault
-from scalemesh.values import BuildSettings, Environment, HostKind, Project, ProjectId, Secret, User
+from scalemesh.values import BuildSettings, Environment, HostKind, OwnRetention, Project, ProjectId, Secret, User
 
 VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 RESERVED: Final = ("SCALEMESH", "LD_", "DYLD_")  # what tells the builder's children where they are
@@ -39,9 +40,11 @@ class Projects:
         base: str,
         reserved: Collection[str],
         executors: Sequence[str],
+        rules: Retention,
         now: Callable[[], datetime],
     ) -> None:
         """*reserved*: names that no project may have."""
+        self.rules: Final = rules  #: of retention, where a project has none of its own
         self.executors: Final = tuple(executors)  #: kinds that a project may choose; the first is the default
         self._ledger, self._db, self._vault = ledger, ledger.database, vault
         self._rows, self._variables = ProjectRows(ledger.database), VariableRows(ledger.database)
@@ -156,6 +159,11 @@ class Projects:
         async with self._db.transaction() as tx:
             await projects.change(tx, project, canonical_git_url(git_url) if git_url else None)
         return project
+
+    async def retain(self, project: ProjectId, retention: OwnRetention) -> None:
+        """Set what the project keeps, from now on."""
+        async with self._db.transaction() as tx:
+            await projects.retain(tx, project, retention)
 
     async def variables(self, project: ProjectId) -> list[tuple[str, Environment, int]]:
         """Name, environment, time of the last change (ms). Values never come back out."""

@@ -92,6 +92,10 @@ class Receiving:
                 )
         return [Blob(sha256=digest, size_bytes=size) for digest, size in sizes.items()]
 
+    def in_flight_bytes(self) -> int:
+        """What those that send now have sent, or are about to."""
+        return sum(taken.total_bytes for taken in self._taken.values())
+
     async def drop(self, deployment: Deployment) -> None:
         """Forget what all attempts uploaded. Repeatable."""
         self._forget(deployment)

@@ -22,6 +22,7 @@ from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMe
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
 from scalemesh.services.adoption import Adoption
+from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.endings import Endings
 from scalemesh.services.executors import Executors, answered
 from scalemesh.services.ledger import Ledger
@@ -40,6 +41,7 @@ RETRY_QUEUE_S: Final = 2.0
 ASK_S: Final = 2.0  #: an end that is known is told at once
 STOP_S: Final = 10.0  #: an executor that takes longer to stop a job is asked again
 MAX_ATTEMPTS: Final = 2
+DISK_WORDS: Final = 4  #: number of what is said once in a log; the publisher has those below
 CLEARING: Final = "a build is not cleared away yet"
 MEND: Final = "choose another for the project and deploy again"
 
@@ -53,6 +55,7 @@ class Scheduler:
         endings: Endings,
         logs: LogPipeline,
         tokens: BuildTokens,
+        disk: DiskRoom,
         *,
         builds: Builds,
         socket: str,
@@ -60,7 +63,8 @@ class Scheduler:
     ) -> None:
         """*socket* is where local builders find the daemon."""
         self._ledger, self._db, self._rows = ledger, ledger.database, DeploymentRows(ledger.database)
-        self._executors, self._room = executors, room
+        self._executors, self._room, self._disk = executors, room, disk
+        self._told: set[DeploymentId] = set()  #: whose logs say that they wait for the disk
         self._endings, self._logs, self._tokens = endings, logs, tokens
         self._builds, self._socket, self._now = builds, socket, now
         self._adoption = Adoption(ledger.database, executors, lease=self._lease)
@@ -89,14 +93,26 @@ class Scheduler:
     async def _take_all(self, group: asyncio.TaskGroup) -> float:
         """Start what may start now; return after how many seconds the queue is worth another look."""
         try:
-            while taken := await self._take_next():
+            while self._disk.takes_builds and (taken := await self._take_next()):
                 self._take_in_hand(taken, group)
+            await self._tell_of_disk()
             return await self._until_due()
         except UnreachableError as error:
             log.warning("the queue cannot move", extra={"error": str(error)})
         except Exception:
             log.exception("a bug: the queue cannot move")
         return RETRY_QUEUE_S
+
+    async def _tell_of_disk(self) -> None:
+        """Say in the log of each that waits, once, that it waits for room on the disk."""
+        if self._disk.takes_builds:
+            self._told.clear()
+            return
+        text = f"Waiting for room: {self._disk.why()}"
+        for waiting in await self._rows.in_state(State.QUEUED):
+            if waiting.source_ready and waiting.id not in self._told:
+                self._told.add(waiting.id)
+                await self._logs.write(waiting.id, "queue", text, once=DISK_WORDS)
 
     async def _take_next(self) -> Deployment | None:
         """Move the first deployment that may start now to building, and return it."""

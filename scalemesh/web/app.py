@@ -12,6 +12,7 @@ from aiohttp import web
 from scalemesh.assembly import Services
 from scalemesh.ports import Checks
 from scalemesh.services.builds import BuildCalls
+from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.explaining import Explainer
 from scalemesh.web.api.deployments import DeploymentRoutes
 from scalemesh.web.api.explain import ExplainRoutes
@@ -19,6 +20,7 @@ from scalemesh.web.api.health import HealthRoutes
 from scalemesh.web.api.logs import LogRoutes
 from scalemesh.web.api.projects import ProjectRoutes
 from scalemesh.web.api.session import SessionRoutes
+from scalemesh.web.api.storage import StorageRoutes
 from scalemesh.web.api.tokens import TokenRoutes
 from scalemesh.web.api.uploads import UploadRoutes
 from scalemesh.web.api.variables import VariableRoutes
@@ -29,6 +31,7 @@ from scalemesh.web.errors import BEGUN, REQUEST_ID, Errors
 from scalemesh.web.follow import Followers
 from scalemesh.web.live import LiveRoutes
 from scalemesh.web.metrics import Metrics, MetricsRoutes
+from scalemesh.web.read_only import ReadOnly
 from scalemesh.web.ui.pages import add_pages
 
 HEADERS: Final = {
@@ -65,10 +68,12 @@ def make_control_app(
     app = _bare_app()
     if not trusted:
         _add_pages(app, gate, services, explainer)
-    app.middlewares.append(gate.middleware)  # innermost: pages draw its refusals too
+    app.middlewares.append(gate.middleware)  # inside of the pages', which draw its refusals too
+    app.middlewares.append(ReadOnly(services.storage.disk).middleware)
     for table in _api(services, gate, followers, trusted=trusted):
         app.add_routes(table)
     app.add_routes(ExplainRoutes(explainer).table())
+    checks = {**checks, "disk": services.storage.disk}
     app.add_routes(HealthRoutes(services.deployer, checks, version=own_version(), clock=time.monotonic).table())
     app.add_routes(MetricsRoutes(metrics, services.deployer).table())
     if builders:
@@ -78,16 +83,17 @@ def make_control_app(
     return app
 
 
-def make_builds_app(calls: BuildCalls) -> web.Application:
+def make_builds_app(calls: BuildCalls, disk: DiskRoom) -> web.Application:
     """Only what builders talk to, for the socket in their sandboxes and the address of those elsewhere."""
     app = _bare_app()
+    app.middlewares.append(ReadOnly(disk).middleware)
     app.add_routes(BuildRoutes(calls).table())
     return app
 
 
 def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool) -> list[list[web.RouteDef]]:
     deployer, projects, releases, logs = services.deployer, services.projects, services.releases, services.logs
-    views = Views(services.routes, services.links)
+    views, storage, upkeep = Views(services.routes, services.links), services.storage, services.upkeep
     return [
         SessionRoutes(services.accounts, gate, services.links, trusted=trusted).table(),
         TokenRoutes(services.accounts).table(),
@@ -96,6 +102,7 @@ def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool)
         DeploymentRoutes(deployer, projects, releases, views).table(),
         UploadRoutes(services.uploads, deployer).table(),
         LogRoutes(logs, deployer, followers, views, gate).table(),
+        StorageRoutes(storage.disk, upkeep.usages, upkeep.janitor, upkeep.expiry).table(),
         LiveRoutes(deployer, followers, views, gate).table(),
     ]
 
@@ -111,6 +118,8 @@ def _add_pages(app: web.Application, gate: Gate, services: Services, explainer: 
         logs=services.logs,
         links=services.links,
         explainer=explainer,
+        disk=services.storage.disk,
+        upkeep=services.upkeep,
         now=utc_now,
     )
 

@@ -123,6 +123,19 @@ def signed_in(request: web.Request) -> User:
     return user
 
 
+def owning(request: web.Request) -> User:
+    """The owner, who asks.
+
+    Raises:
+        UnauthorizedError: nobody is signed in.
+        ForbiddenError: somebody else is.
+    """
+    user = signed_in(request)
+    if not user.is_owner:
+        raise ForbiddenError("only the owner may do that", why="it concerns everybody's sites")
+    return user
+
+
 def _nobody() -> UnauthorizedError:
     return UnauthorizedError(
         "nobody is signed in", fix="send Authorization: Bearer <token>, or sign in; `scalemesh welcome` prints a link"

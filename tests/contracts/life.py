@@ -111,7 +111,8 @@ async def begin(
     ):
         services = assemble(config, database, Plugins(executors=executors, store=store, logs=logs, bus=bus), 8080)
         await services.ledger.load()
-        work = [asyncio.create_task(serve()) for serve in (services.publisher.serve, services.scheduler.serve)]
+        serving = (services.publisher.serve, services.scheduler.serve, services.upkeep.janitor.serve)
+        work = [asyncio.create_task(serve()) for serve in serving]
         try:
             visits = Visits(services.routes, store)
             explainer = Explainer(visits.explain, control=config.hosts.control)

@@ -18,7 +18,7 @@ from scalemesh import errors, ports
 from scalemesh.config import Config, load
 from scalemesh.errors import ConfigError, ScaleMeshError
 from scalemesh.values import LogLine, Reason
-from scalemesh.web.api import deployments, explain, projects, session, tokens, variables
+from scalemesh.web.api import deployments, explain, projects, session, storage, tokens, variables
 from scalemesh.web.api.views import Views, log_lines
 from scalemesh.web.app import make_control_app
 from scalemesh.web.metrics import Metrics
@@ -38,8 +38,10 @@ BODIES = {
     "POST /api/v1/projects/{project}/rollback": projects.WantedRollback,
     "POST /api/v1/deployments": deployments.GitUrl,
     "POST /api/v1/projects/{project}/deployments": deployments.NewDeployment,
+    "POST /api/v1/deployments/{deployment}/keep": deployments.WantedKeep,
     "PUT /api/v1/projects/{project}/env/{name}": variables.NewVariable,
     "POST /api/v1/session": session.SignIn,
+    "POST /api/v1/gc": storage.WantedGc,
     "PUT /api/v1/account/password": session.NewPassword,
     "POST /api/v1/tokens": tokens.NewToken,
     "POST /api/v1/explain": explain.WantedExplanation,

@@ -50,7 +50,9 @@ async def host(tmp_path: Path) -> AsyncIterator[ControlHost]:
 
 @pytest.fixture
 async def socket(host: ControlHost) -> AsyncIterator[Browser]:
-    async with TestClient(TestServer(make_builds_app(host.life.services.builds))) as opened:
+    async with TestClient(
+        TestServer(make_builds_app(host.life.services.builds, host.life.services.storage.disk))
+    ) as opened:
         yield opened
 
 

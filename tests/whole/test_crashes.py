@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 import shutil
 import sqlite3
@@ -20,12 +19,10 @@ import pytest_asyncio
 from scalemesh.faults import POINTS
 from tests.whole.daemon import RunningDaemon, repository, running_daemon
 from tests.whole.sites import HELLO, built_by
+from tests.whole.small_disk import fill, needs_root, on_a_small_disk
 
 pytestmark = pytest.mark.timeout(120)
 
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="mounts a small file system in a namespace of its own: run as root"
-)
 GOOD: Final = (
     "mkdir -p out/a; echo built; for n in 1 2 3; do echo page $n >out/a/$n.html; done; echo new >out/index.html"
 )
@@ -49,6 +46,9 @@ class Crash:
 LED_TO: Final[Mapping[str, list[Crash]]] = {
     "store.before_link": [Crash("store.before_link:2"), Crash("store.before_link:4"), Crash("store.before_link:7")],
     "store.after_link": [Crash("store.after_link:2"), Crash("store.after_link:5"), Crash("store.after_link:7")],
+    "delete.after_commit": [],  # nothing is thrown away here: see test_upkeep_crashes.py
+    "expiry.after_log": [],
+    "leftovers.after_logs": [],
     "window.after_blob": [],  # nothing leaves production here: see the test of its own
     "collect.after_doom": [],  # an hour passes before anything is collected: tests/contracts/test_collector.py
     "collect.after_delete": [],
@@ -283,21 +283,6 @@ async def test_a_second_daemon_on_the_same_data_is_refused(daemon: RunningDaemon
     await daemon.stop()
 
 
-@asynccontextmanager
-async def on_a_small_disk(home: Path, size: str) -> AsyncIterator[RunningDaemon]:
-    """A daemon whose data lie on a file system of that size, which it alone sees; builds work elsewhere."""
-    mount = f'mkdir -p "$0" && mount -t tmpfs -o size={size} none "$0" && exec "$@"'
-    prefix = ("unshare", "--mount", "sh", "-ec", mount, str(home / "data"))
-    work_dir = f'work_dir = "{home}/jobs"'
-    daemon = RunningDaemon(home, prefix=prefix, is_mounted_apart=True, executor=work_dir)
-    try:
-        await daemon.start()
-        yield daemon
-        await daemon.stop()
-    finally:
-        daemon.kill_all()
-
-
 @needs_root
 async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     """What a build tells and sends waits until there is room again."""
@@ -308,7 +293,9 @@ async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
         fill(daemon.data / "filler")
         assert await page(daemon, "site.localhost") == OLD_PAGE
         status, said = await daemon.try_call("POST", "/projects", {"name": "no-room", "git_url": None})
-        assert (status, "disk is full" in said["detail"], "disk" in said["fix"]) == (503, True, True), said
+        assert status in (503, 507), said  # the database says so, or the look at the disk does
+        assert "disk" in said["detail"]
+        assert "disk" in said["fix"]
         told = daemon.log().count("full")
         await daemon.eventually(lambda: not any("sleep 2" in words for words in daemon.processes(waiting).values()))
         await daemon.eventually(lambda: daemon.log().count("full") > told, 20, "nobody said what the build waits for")
@@ -330,16 +317,6 @@ async def test_a_disk_that_is_nearly_full_does_not_keep_the_sites_down(tmp_path:
         assert "are free for blobs" in daemon.log()
         await daemon.until(await daemon.upload("finished", "prebuilt", {"index.html": b"here"}), "ready")
         assert await page(daemon, "finished.localhost") == "here"
-
-
-def fill(path: Path) -> None:
-    """Write to *path* until not a byte more fits."""
-    with path.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(1 << 20)):
-            pass
-    with path.with_suffix(".rest").open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(512)):
-            pass
 
 
 async def everything(daemon: RunningDaemon) -> list[dict[str, Any]]:

@@ -62,6 +62,11 @@ class GitUrl:
         return Wanted(branch=self.branch, commit=self.commit, production=self.production, dialect=self.dialect)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedKeep:
+    kept: bool = True
+
+
 class DeploymentRoutes:
     def __init__(self, deployer: Deployer, projects: Projects, releases: Releases, views: Views) -> None:
         self._deployer, self._projects, self._releases, self._views = deployer, projects, releases, views
@@ -76,6 +81,7 @@ class DeploymentRoutes:
             web.get(one, self.show),
             web.delete(one, self.delete),
             web.post(f"{one}/cancel", self.cancel),
+            web.post(f"{one}/keep", self.keep),
             web.post(f"{one}/promote", self.promote),
             web.post(f"{one}/redeploy", self.redeploy),
         ]
@@ -123,6 +129,12 @@ class DeploymentRoutes:
 
     async def cancel(self, request: web.Request) -> web.Response:
         return web.json_response(self._views.deployment(await self._deployer.cancel(request.match_info["deployment"])))
+
+    async def keep(self, request: web.Request) -> web.Response:
+        """Keep it whatever the rules of retention say; ``{"kept": false}`` leaves it to them again."""
+        wanted = await read_as(request, WantedKeep)
+        found = await self._deployer.keep(request.match_info["deployment"], kept=wanted.kept)
+        return web.json_response(self._views.deployment(found))
 
     async def promote(self, request: web.Request) -> web.Response:
         """Make it what production shows. No build."""

@@ -10,7 +10,7 @@ from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.projects import Projects
 from scalemesh.services.releases import Releases
-from scalemesh.values import BuildSettings
+from scalemesh.values import BuildSettings, OwnRetention
 from scalemesh.web.api.views import Views
 from scalemesh.web.auth import signed_in
 from scalemesh.web.bodies import query_number, read_as, read_json
@@ -34,6 +34,7 @@ class ProjectChange:
     production_branch: str | None
     settings: BuildSettings
     executor: str | None
+    retention: OwnRetention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,10 @@ class ProjectRoutes:
                 name: "" if name == "root_directory" and value is None else value for name, value in settings.items()
             }
             settings = asdict(project.settings) | given
-        change = decode(ProjectChange, now | body | {"settings": settings})
+        kept = body.get("retention", {})
+        if isinstance(kept, dict):
+            kept = asdict(project.retention) | kept
+        change = decode(ProjectChange, now | body | {"settings": settings, "retention": kept})
         changed = await self._projects.change(
             project.id,
             git_url=change.git_url,
@@ -103,6 +107,9 @@ class ProjectRoutes:
             settings=change.settings,
             executor=change.executor,
         )
+        if change.retention != changed.retention:
+            await self._projects.retain(project.id, change.retention)
+            changed = await self._projects.named(project.id)
         return web.json_response(self._views.project(changed))
 
     async def delete(self, request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from scalemesh.services.releases import Releases
 from scalemesh.values import Deployment, LogLine, State
 from scalemesh.web.auth import signed_in
 from scalemesh.web.ui import sgr
+from scalemesh.web.ui.forms import read_form
 from scalemesh.web.ui.project_pages import page_number
 from scalemesh.web.ui.render import Renderer
 from scalemesh.web.ui.sign_in_pages import see
@@ -59,6 +60,7 @@ class DeploymentPages:
             web.post(f"{at}/promote", self.promote),
             web.post(f"{at}/rollback", self.rollback),
             web.post(f"{at}/redeploy", self.redeploy),
+            web.post(f"{at}/keep", self.keep),
             web.post(f"{at}/delete", self.delete),
         ]
 
@@ -108,6 +110,13 @@ class DeploymentPages:
         project = await self._projects.named(deployment.project)
         again = await self._deployer.redeploy(signed_in(request), deployment, project)
         return see(f"/deployments/{again.id}")
+
+    async def keep(self, request: web.Request) -> web.Response:
+        """Keep it whatever the rules of retention say, or leave it to them again."""
+        deployment, form = await self._deployment(request), await read_form(request)
+        kept = bool(form.text("kept"))
+        await self._deployer.keep(deployment.id, kept=kept)
+        return see(f"/deployments/{deployment.id}?did={'kept' if kept else 'let-go'}")
 
     async def delete(self, request: web.Request) -> web.Response:
         deployment = await self._deployment(request)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from scalemesh.errors import InvalidError, ScaleMeshError
 from scalemesh.services.projects import dialect_named
-from scalemesh.values import BuildSettings
+from scalemesh.values import MOST_KEPT, BuildSettings
 from scalemesh.web.bodies import read_bytes
 
 MAX_FIELDS: Final = 40
@@ -72,3 +72,14 @@ async def read_form(request: web.Request) -> Form:
         raise InvalidError("that is not the form we showed") from error
     # Browsers send every line's end as CR LF; a variable's value has the one that was typed.
     return Form({name: value.replace("\r\n", "\n") for name, value in posted})
+
+
+def kept_number(text: str) -> int:
+    """The number of deployments or days that somebody wants kept.
+
+    Raises:
+        InvalidError: it is none, or too large.
+    """
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) > MOST_KEPT:
+        raise InvalidError("That is no number", fix=f"type 0 to {MOST_KEPT}, or leave it empty")
+    return int(text)

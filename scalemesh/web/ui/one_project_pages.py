@@ -11,9 +11,9 @@ from scalemesh.services.deployer import Deployer, Wanted
 from scalemesh.services.projects import Projects
 from scalemesh.services.releases import Releases
 from scalemesh.services.sources import check_branch
-from scalemesh.values import Environment, Project
+from scalemesh.values import Environment, OwnRetention, Project
 from scalemesh.web.auth import signed_in
-from scalemesh.web.ui.forms import Form, read_form
+from scalemesh.web.ui.forms import Form, kept_number, read_form
 from scalemesh.web.ui.project_pages import checked, page_number
 from scalemesh.web.ui.render import Renderer
 from scalemesh.web.ui.sign_in_pages import see
@@ -21,6 +21,7 @@ from scalemesh.web.ui.sites import Sites
 
 PAGE: Final = 20
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+RETENTION: Final = tuple(OwnRetention.__slots__)
 
 
 class OneProjectPages:
@@ -41,6 +42,7 @@ class OneProjectPages:
             web.post("/projects/{project}/environment/{name}/delete", self.drop_variable),
             web.get("/projects/{project}/settings", self.show_settings),
             web.post("/projects/{project}/settings", self.change),
+            web.post("/projects/{project}/retention", self.retain),
             web.post("/projects/{project}/delete", self.delete),
         ]
 
@@ -124,6 +126,22 @@ class OneProjectPages:
             return self._settings_page(request, project, form, status=400)
         return see(f"/projects/{project.name}/settings?did=changed")
 
+    async def retain(self, request: web.Request) -> web.Response:
+        """Set what is kept of the project; an empty field means: as the config says."""
+        project, form = await self._project(request), await read_form(request)
+        kept: dict[str, int | None] = {}
+        for name in RETENTION:
+            text = form.text(name)
+            try:
+                kept[name] = kept_number(text) if text else None
+            except InvalidError as error:
+                form = form.failing(name, error)
+        if form.wrong:
+            shown = Form({**_as_form(project), **form.values}, form.wrong)
+            return self._settings_page(request, project, shown, status=400)
+        await self._projects.retain(project.id, OwnRetention(**kept))
+        return see(f"/projects/{project.name}/settings?did=retained")
+
     async def delete(self, request: web.Request) -> web.Response:
         """Forget the project, if its name was typed as asked."""
         project, form = await self._project(request), await read_form(request)
@@ -151,7 +169,15 @@ class OneProjectPages:
         executors = [("", f"The default: {kinds[0]}"), *((kind, kind) for kind in kinds)]
         if project.executor is not None and project.executor not in kinds:
             executors.append((project.executor, f"{project.executor}: not in the config any more"))
-        return self._page(request, "settings.html", project, status=status, form=form, executors=executors)
+        return self._page(
+            request,
+            "settings.html",
+            project,
+            status=status,
+            form=form,
+            executors=executors,
+            rules=self._projects.rules,
+        )
 
     def _page(
         self, request: web.Request, template: str, project: Project, *, status: int = 200, **context: object
@@ -185,4 +211,5 @@ def _as_form(project: Project) -> dict[str, str]:
         "node_version": settings.node_version or "",
         "dialect": settings.dialect or "",
         "executor": project.executor or "",
+        **{name: "" if (value := getattr(project.retention, name)) is None else str(value) for name in RETENTION},
     }

@@ -5,8 +5,10 @@ from datetime import datetime
 
 from aiohttp import web
 
+from scalemesh.assembly import Upkeep
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.deployer import Deployer
+from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.explaining import Explainer
 from scalemesh.services.links import Links
 from scalemesh.services.log_pipeline import LogPipeline
@@ -23,6 +25,7 @@ from scalemesh.web.ui.render import Renderer
 from scalemesh.web.ui.sign_in_pages import SignInPages
 from scalemesh.web.ui.sites import Sites
 from scalemesh.web.ui.static_files import StaticFiles
+from scalemesh.web.ui.storage_pages import StoragePages
 
 
 def add_pages(
@@ -36,11 +39,13 @@ def add_pages(
     logs: LogPipeline,
     links: Links,
     explainer: Explainer,
+    disk: DiskRoom,
+    upkeep: Upkeep,
     now: Callable[[], datetime],
 ) -> None:
     """Add the pages to *app*, and the middleware that draws failures; the gate's own middleware comes after it."""
     static_files, sites = StaticFiles.of_package(), Sites(links.base, links.of_host)
-    renderer = Renderer(static_files, now=now)
+    renderer = Renderer(static_files, disk, now=now)
     app.middlewares.append(PageFailures(renderer).middleware)
     deployment_pages = DeploymentPages(
         renderer, projects=projects, deployer=deployer, releases=releases, logs=logs, sites=sites
@@ -52,6 +57,7 @@ def add_pages(
         ProjectPages(renderer, projects, deployer, sites),
         OneProjectPages(renderer, projects, deployer, releases, sites),
         ExplainPages(renderer, projects, explainer, sites),
+        StoragePages(renderer, disk, upkeep.usages, upkeep.janitor, upkeep.expiry),
         deployment_pages,
     ):
         app.add_routes(pages.table())

@@ -8,6 +8,8 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from scalemesh.amounts import size
+from scalemesh.services.disk_room import DiskRoom, Level
 from scalemesh.values import Deployment, State
 from scalemesh.web.auth import USER
 from scalemesh.web.ui import sgr, words
@@ -15,8 +17,9 @@ from scalemesh.web.ui.static_files import StaticFiles
 
 
 class Renderer:
-    def __init__(self, static_files: StaticFiles, *, now: Callable[[], datetime]) -> None:
-        self._now = now
+    def __init__(self, static_files: StaticFiles, disk: DiskRoom, *, now: Callable[[], datetime]) -> None:
+        """*disk*: every page of whoever is signed in says so where it is short of room."""
+        self._now, self._disk = now, disk
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("scalemesh.web.ui"),
             autoescape=True,
@@ -33,6 +36,7 @@ class Renderer:
             span=words.span,
             advice=lambda reason: words.ADVICE[reason],
             ansi=ansi,
+            size=size,
         )
 
     def page(
@@ -44,7 +48,11 @@ class Renderer:
         status: int = 200,
     ) -> web.Response:
         """The page made from *template*, for whoever asks."""
-        known = {"viewer": request.get(USER), "path": request.path, **context}
+        viewer, disk = request.get(USER), self._disk
+        short = (
+            None if viewer is None or disk.takes_builds else {"is_last": disk.level is Level.LAST, "why": disk.why()}
+        )
+        known = {"viewer": viewer, "path": request.path, "short_of_room": short, **context}
         text = self._templates.get_template(template).render(known)
         return web.Response(text=text, status=status, content_type="text/html")
 

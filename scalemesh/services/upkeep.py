@@ -1,0 +1,73 @@
+"""What the janitor throws away, part by part, in the order in which one makes work for the next."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+from scalemesh.services.collector import Collector
+from scalemesh.services.janitor import Freed, Part
+from scalemesh.services.leftovers import Leftovers
+from scalemesh.services.retention import ROUND, Expiry
+
+TIGHT_GRACE: Final = timedelta(minutes=5)  #: of blobs that nobody holds, while there is little room
+
+
+def deployments(expiry: Expiry) -> Part:
+    """Deployments that no rule keeps. Their bytes are freed with their blobs."""
+
+    async def run(_is_tight: bool) -> Freed:
+        return Freed(await _to_the_end(expiry.run))
+
+    async def preview() -> Freed:
+        found = await expiry.preview()
+        return Freed(len(found.over), found.size_bytes)
+
+    return Part("deployments", run, preview)
+
+
+def logs(expiry: Expiry) -> Part:
+    """Logs whose time is over before that of their deployments."""
+
+    async def run(_is_tight: bool) -> Freed:
+        return Freed(await _to_the_end(expiry.run_logs))
+
+    async def preview() -> Freed:
+        return Freed(await expiry.logs_over())
+
+    return Part("logs", run, preview)
+
+
+def uploads(leftovers: Leftovers) -> Part:
+    """Uploads that nobody waits for, and logs of what is deleted."""
+
+    async def run(_is_tight: bool) -> Freed:
+        return Freed(await leftovers.run())
+
+    async def preview() -> Freed:
+        return Freed(len(await leftovers.orphans()))
+
+    return Part("uploads", run, preview)
+
+
+def blobs(collector: Collector) -> Part:
+    """Blobs that nobody holds; they go after a grace period, which is short while there is little room."""
+
+    async def run(is_tight: bool) -> Freed:
+        amount = await collector.run(TIGHT_GRACE if is_tight else None)
+        return Freed(amount.count, amount.size_bytes)
+
+    async def preview() -> Freed:
+        amount = await collector.preview()
+        return Freed(amount.count, amount.size_bytes)
+
+    return Part("blobs", run, preview)
+
+
+async def _to_the_end(work: Callable[[], Awaitable[int]]) -> int:
+    """Do it round by round; others get their turn between two."""
+    total = 0
+    while done := await work():
+        total += done
+        if done < ROUND:
+            break
+    return total

@@ -1,0 +1,77 @@
+"""What uses the disk, what would go now, and throwing it away."""
+
+from typing import Final
+
+from aiohttp import web
+
+from scalemesh.services.disk_room import DiskRoom
+from scalemesh.services.janitor import Janitor
+from scalemesh.services.retention import Expiry
+from scalemesh.services.usage import Usages
+from scalemesh.web.auth import owning
+from scalemesh.web.ui.render import Renderer
+from scalemesh.web.ui.sign_in_pages import see
+
+WAIT_S: Final = 10.0  #: a round that takes longer goes on, and the page says so
+LISTED: Final = 20  #: deployments that would go
+
+#: kind -> what it is called
+KINDS: Final = {
+    "files": "Files of deployments",
+    "variants": "Compressed variants",
+    "lists": "Manifests and lists",
+    "windows": "Asset windows",
+    "caches": "Build caches",
+    "unheld": "Let go, removed soon",
+    "uploads": "Uploads under way",
+    "logs": "Logs",
+    "database": "Database",
+    "build_caches": "Build caches",
+    "local_cache": "Local cache of the store",
+}
+#: part of a round -> what goes
+PARTS: Final = {
+    "deployments": "Deployments that no rule keeps",
+    "logs": "Logs whose time is over",
+    "uploads": "Uploads that nobody waits for",
+    "caches": "Build caches",
+    "local_cache": "Local cache of the store",
+    "blobs": "Files that nobody holds",
+}
+
+
+class StoragePages:
+    def __init__(self, renderer: Renderer, disk: DiskRoom, usages: Usages, janitor: Janitor, expiry: Expiry) -> None:
+        self._renderer, self._disk, self._usages = renderer, disk, usages
+        self._janitor, self._expiry = janitor, expiry
+
+    def table(self) -> list[web.RouteDef]:
+        return [web.get("/storage", self.show), web.post("/storage/gc", self.collect)]
+
+    async def show(self, request: web.Request) -> web.Response:
+        owning(request)
+        did = request.query.get("did", "")
+        found, over = await self._usages.report(anew=bool(did)), await self._expiry.preview()
+        kinds = [use for use in found.kinds if use.size_bytes]
+        context = {
+            "did": did,
+            "found": found,
+            "volumes": self._disk.volumes,
+            "limits": self._disk.limits,
+            "kinds": sorted(kinds, key=lambda use: -(use.size_bytes or 0)),
+            "kind_words": KINDS,
+            "parts": await self._janitor.preview(),
+            "part_words": PARTS,
+            "over": over.over[:LISTED],
+            "more": max(0, len(over.over) - LISTED),
+            "round": self._janitor.round,
+        }
+        return self._renderer.page(request, "storage.html", context)
+
+    async def collect(self, request: web.Request) -> web.Response:
+        """Do a round now."""
+        owning(request)
+        number = self._janitor.wake()
+        done = await self._janitor.ended(number, WAIT_S)
+        is_over = done.number >= number and done.ended_at is not None
+        return see(f"/storage?did={'freed' if is_over else 'going-on'}")
