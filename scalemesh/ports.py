@@ -41,18 +41,27 @@ class Opens(Protocol[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that a check looked at: proven, or not and how to mend it. Proven with a fix: it could be better."""
+    """One thing that a check looked at: proven, or not and how to mend it. Proven with a fix: it could be better.
+
+    What is not proven stops the daemon's start where nothing else of its plug-in is proven either, unless it may pass:
+    a service elsewhere that does not answer, or is too busy, comes back by itself, and until then the sites are served
+    from what is here. Wrong credentials, a place that is somebody else's, a folder that cannot be written do not pass.
+    """
 
     ok: bool
     what: str
     fix: str = ""
+    may_pass: bool = False  #: not proven, and it may become well although nobody changes a setting
 
 
 class Checks(Protocol):
     """Every plug-in proves on request that it works now."""
 
     async def check(self) -> Sequence[Finding]:
-        """Try the real thing (write and read a blob, run a job, ...) within 10 s; raise nothing."""
+        """Try the real thing (write and read a blob, run a job, ...) within 10 s; raise nothing.
+
+        One that has not come to an end by then counts as not proven, and as something that may pass.
+        """
 
 
 class Executor(Checks, Protocol):

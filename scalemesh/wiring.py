@@ -22,6 +22,7 @@ from scalemesh.ports import Checks, Finding
 from scalemesh.services.build_environment import read_bundle
 from scalemesh.services.explaining import Explainer
 from scalemesh.services.outgoing import Outgoing
+from scalemesh.services.proofs import PROBE_S, proven
 from scalemesh.services.routing import RouteTable
 from scalemesh.services.vault import load_key, owner_of
 from scalemesh.web.app import make_builds_app, make_control_app
@@ -185,18 +186,18 @@ def of_address(config: Config) -> list[Finding]:
 async def prove(plugins: Plugins) -> None:
     """Let the plug-ins that sites need prove themselves.
 
-    What is wrong with one that works all the same (a disk that is nearly full) is told and lived with: the sites must
-    come up.
+    What is wrong with one that works all the same (a disk that is nearly full), or that may pass (a store elsewhere
+    that is away), is told and lived with: the sites must come up.
 
     Raises:
-        ConfigError: one does not work at all.
+        ConfigError: one does not work at all, and will not by itself.
     """
-    found = await findings(plugins.of_sites())
+    found = await findings(plugins.of_sites(), PROBE_S)
     working = {point for point, finding in found if finding.ok}
     for point, finding in found:
         if finding.ok:
             continue
-        if point not in working:
+        if point not in working and not finding.may_pass:
             raise ConfigError(f"{point}: {finding.what}", fix=finding.fix)
         log.error("%s: %s", point, finding.what, extra={"fix": finding.fix})
 
@@ -226,7 +227,7 @@ async def _tell_of(part: str, executor: Checks) -> None:
             log.warning("%s: %s", part, finding.what, extra={"fix": finding.fix})
 
 
-async def findings(points: Mapping[str, Checks]) -> list[tuple[str, Finding]]:
-    """What each plug-in finds of itself, all looked at at once."""
-    found: Sequence[Sequence[Finding]] = await asyncio.gather(*(plugin.check() for plugin in points.values()))
+async def findings(points: Mapping[str, Checks], within_s: float | None = None) -> list[tuple[str, Finding]]:
+    """What each plug-in finds of itself, all looked at at once; *within_s* as for ``proven``."""
+    found = await asyncio.gather(*(proven(plugin, within_s) for plugin in points.values()))
     return [(point, finding) for point, each in zip(points, found, strict=True) for finding in each]

@@ -1,7 +1,7 @@
 """Is it well: for load balancers without a name, and in detail for people."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
 
@@ -10,9 +10,9 @@ from aiohttp import web
 from scalemesh.errors import ScaleMeshError
 from scalemesh.ports import Checks, Finding
 from scalemesh.services.deployer import Deployer
+from scalemesh.services.proofs import PROBE_S, proven
 from scalemesh.values import State
 
-PROBE_S: Final = 10.0
 FRESH_S: Final = 10.0  #: strangers may ask for our health as often as they like: the store is asked no more than this
 
 
@@ -23,18 +23,25 @@ class HealthRoutes:
         """*checks* are the plug-ins by their plug point; *clock* is monotonic, in seconds."""
         self._deployer, self._checks, self._version, self._clock = deployer, checks, version, clock
         self._asking = asyncio.Lock()
-        self._asked_at, self._store_was_well = float("-inf"), True
+        self._asked_at, self._wrong = float("-inf"), list[Finding]()
         self._proving = asyncio.Lock()
-        self._proved_at, self._proved = float("-inf"), dict[str, list[Finding]]()
+        self._proved_at, self._proved = float("-inf"), dict[str, Sequence[Finding]]()
 
     def table(self) -> list[web.RouteDef]:
         return [web.get("/api/v1/health", self.health), web.get("/api/v1/status", self.status)]
 
     async def health(self, request: web.Request) -> web.Response:
-        """200 while database and store answer, else 503; says no more than that to strangers."""
+        """200 while sites are served, else 503; says no more than that to strangers.
+
+        A store elsewhere that is away leaves those sites that lie here too: whoever spreads visitors over several
+        machines must not send them away from all.
+        """
         del request
-        is_well = await self._database_is_well() and await self._store_is_well()
-        return web.json_response({"status": "ok" if is_well else "failing"}, status=200 if is_well else 503)
+        if not await self._database_is_well():
+            return web.json_response({"status": "failing"}, status=503)
+        wrong = await self._wrong_with_store()
+        status = "failing" if not all(finding.may_pass for finding in wrong) else "degraded" if wrong else "ok"
+        return web.json_response({"status": status}, status=503 if status == "failing" else 200)
 
     async def status(self, request: web.Request) -> web.Response:
         """Version, what each plug-in found when it last proved itself, deployments by state, executors."""
@@ -51,11 +58,11 @@ class HealthRoutes:
             {"version": self._version, "checks": checks, "deployments": deployments, "executors": executors}
         )
 
-    async def _proofs(self) -> dict[str, list[Finding]]:
+    async def _proofs(self) -> dict[str, Sequence[Finding]]:
         """As of FRESH_S ago at most: proving an executor runs a job, and several people may look at once."""
         async with self._proving:
             if self._clock() - self._proved_at >= FRESH_S:
-                found = await asyncio.gather(*(_prove(plugin) for plugin in self._checks.values()))
+                found = await asyncio.gather(*(proven(plugin) for plugin in self._checks.values()))
                 self._proved = dict(zip(self._checks, found, strict=True))
                 self._proved_at = self._clock()
         return self._proved
@@ -68,18 +75,10 @@ class HealthRoutes:
             return False
         return True
 
-    async def _store_is_well(self) -> bool:
+    async def _wrong_with_store(self) -> Sequence[Finding]:
         """As of FRESH_S ago at most: proving it writes a blob."""
         async with self._asking:
             if self._clock() - self._asked_at >= FRESH_S and "store" in self._checks:
-                self._store_was_well = all(finding.ok for finding in await _prove(self._checks["store"]))
+                self._wrong = [finding for finding in await proven(self._checks["store"]) if not finding.ok]
                 self._asked_at = self._clock()
-        return self._store_was_well
-
-
-async def _prove(plugin: Checks) -> list[Finding]:
-    try:
-        async with asyncio.timeout(PROBE_S):
-            return list(await plugin.check())
-    except TimeoutError:
-        return [Finding(ok=False, what=f"no answer within {PROBE_S:.0f} s", fix="look at the service behind it")]
+        return self._wrong
