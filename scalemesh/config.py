@@ -72,6 +72,16 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """What lies on this machine of a store that lies elsewhere."""
+
+    blobs_mib: int = 10_240
+
+    def __post_init__(self) -> None:
+        within("blobs_mib", self.blobs_mib, 1, 1 << 30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
     """Connections of visitors: how many, and how long one may keep us waiting."""
 
@@ -263,6 +273,7 @@ class Config:
     listen: Listen = field(default_factory=Listen)
     hosts: Hosts = field(default_factory=Hosts)
     serving: Serving = field(default_factory=Serving)
+    cache: Cache = field(default_factory=Cache)
     edge: Edge = field(default_factory=Edge)
     proxy: Proxying = field(default_factory=Proxying)
     git: Git = field(default_factory=Git)

@@ -12,6 +12,7 @@ ScaleMeshError              error           500
 ├── TooManyError            too_many        429   over a rate or queue limit
 ├── RefusedError            refused         422   understood, and no: retrying will not help
 ├── UnreachableError        unreachable     503   something we depend on does not answer: retry
+│   └── DamagedError        damaged         503   it answers with bytes that are not what they should be
 └── NoRoomError             no_room         507   the disk is at its last reserve
 
 Anything else that escapes is a bug: logged with its stack, answered with a bare 500.
@@ -86,6 +87,10 @@ class RefusedError(ScaleMeshError):
 class UnreachableError(ScaleMeshError):
     code = "unreachable"
     status = 503
+
+
+class DamagedError(UnreachableError):
+    code = "damaged"
 
 
 class NoRoomError(ScaleMeshError):

@@ -21,6 +21,7 @@ from scalemesh.errors import ConfigError, RefusedError, ScaleMeshError
 from scalemesh.ports import Checks, Finding
 from scalemesh.services.build_environment import read_bundle
 from scalemesh.services.explaining import Explainer
+from scalemesh.services.near_store import open_store
 from scalemesh.services.outgoing import Outgoing
 from scalemesh.services.proofs import PROBE_S, proven
 from scalemesh.services.routing import RouteTable
@@ -34,18 +35,19 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_plugins(config: Config) -> AsyncIterator[Plugins]:
-    """Open what fills each plug point; closed in the opposite order."""
+async def open_plugins(config: Config, *, is_daemon: bool = True) -> AsyncIterator[Plugins]:
+    """Open what fills each plug point; closed in the opposite order. *is_daemon*: not beside a running one."""
     root = config.git.file_root
     if root is not None and not root.is_dir():
         raise ConfigError(f"git.file_root = {str(root)!r}: no such folder", fix="make it, or correct the path")
     owner = owner_of(load_key(config.data_dir / "key"))
     async with AsyncExitStack() as opened:
         use = opened.enter_async_context
-        points = {point: await use(registry.open_point(point, config, owner)) for point in ("store", "logs", "bus")}
+        store = await use(open_store(config, is_keeper=is_daemon))
+        points = {point: await use(registry.open_point(point, config, owner)) for point in ("logs", "bus")}
         kinds = config.kinds("executor")
         executors = {kind: await use(registry.open_point("executor", config, owner, kind=kind)) for kind in kinds}
-        yield Plugins(executors=executors, **points)
+        yield Plugins(executors=executors, store=store, **points)
 
 
 @asynccontextmanager
@@ -141,7 +143,7 @@ async def check(config: Config, executor: str | None = None) -> list[tuple[str, 
         )
     async with AsyncExitStack() as opened:
         await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
-        plugins = await opened.enter_async_context(open_plugins(config))
+        plugins = await opened.enter_async_context(open_plugins(config, is_daemon=False))
         if executor is not None:
             return await findings({f"executor.{executor}": plugins.executors[executor]})
         found = await findings(plugins.all())

@@ -24,8 +24,8 @@ from scalemesh.edge.channel import packed, read_message, read_routes
 from scalemesh.edge.listening import open_edge
 from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.workers import hand_over
-from scalemesh.registry import open_point
 from scalemesh.services.callers import Callers
+from scalemesh.services.near_store import open_store
 from scalemesh.services.routing import RouteTable
 from scalemesh.values import ProjectId
 
@@ -66,7 +66,7 @@ async def serve(config: Config, listener: socket.socket, channel: socket.socket,
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     follower = Follower(writer)
     async with AsyncExitStack() as opened:
-        store = await opened.enter_async_context(open_point("store", config))
+        store = await opened.enter_async_context(open_store(config, is_keeper=False))
         proxy = await opened.enter_async_context(Proxy(config.proxy))
         callers = Callers(config.hosts.trusted_proxies, config.hosts.public_url)
         edge = make_edge(config, follower.routes, store, callers, proxy, follower.visited)

@@ -11,6 +11,7 @@ from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.quick import Quick
 from scalemesh.edge.visit import Visits
 from scalemesh.ports import BlobStore, LocalFiles
+from scalemesh.services.cached_store import CachedStore
 from scalemesh.services.callers import Callers
 from scalemesh.services.routing import RouteTable
 
@@ -29,9 +30,12 @@ def make_edge(
     blobs = BlobCache(store, capacity_bytes=half, small_bytes=serving.cached_file_kib * 1024)
     file_of = store.path if isinstance(store, LocalFiles) else None
     sites = Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB, file_of=file_of)
+    quick = Quick(routes, sites, blobs, file_of=file_of, capacity_bytes=half, now=_utc_now)
+    if isinstance(store, CachedStore):
+        store.ask(quick.in_memory)
     return Edge(
         visits=Visits(routes, store, blobs=blobs, sites=sites, callers=callers, proxy=proxy, now=_utc_now),
-        quick=Quick(routes, sites, blobs, file_of=file_of, capacity_bytes=half, now=_utc_now),
+        quick=quick,
         callers=callers,
         control=config.hosts.control,
         patience=Patience(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -92,6 +92,10 @@ class Shared(Generic[K, V]):
             del self._fetching[key]
         return value
 
+    def kept_keys(self) -> list[K]:
+        """All that is kept."""
+        return [*self._kept, *self._giants]
+
     def keep(self, key: K, value: V) -> None:
         """Remember *value*. What is there already stays: it may have come another way while this was fetched."""
         weight = self._weigh(value) + _EACH
@@ -137,6 +141,10 @@ class BlobCache:
         """The bytes of a blob, if they are in memory now."""
         return self._shared.peek(sha256)
 
+    def in_memory(self) -> Iterable[Digest]:
+        """The blobs that are."""
+        return self._shared.kept_keys()
+
     def keep(self, sha256: Digest, data: bytes) -> None:
         """Remember *data*, which the caller read by another way. A repeat changes nothing."""
         self._shared.keep(sha256, data)
@@ -173,6 +181,10 @@ class Sites:
         self._parts: Shared[tuple[_Kind, Digest], _Part] = Shared(
             self._fetch, _weight_of, capacity_bytes, giants=_TABLES
         )
+
+    def in_memory(self) -> Iterable[Digest]:
+        """The blobs whose tables are."""
+        return [sha256 for _, sha256 in self._parts.kept_keys()]
 
     def at_once(self, route: Route) -> Site | None:
         """As ``peek``, but reads what is missing from small local files that the system has in memory."""

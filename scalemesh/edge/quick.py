@@ -5,7 +5,7 @@ goes the long way, ``visit``, which decides by the same function.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -53,9 +53,11 @@ class Ready:
 class Form:
     """A prebuilt answer in one encoding; good as long as its route stands."""
 
-    __slots__ = ("body", "body_bytes", "etag", "head", "not_modified", "route", "status", "used_at")
+    __slots__ = ("blob", "body", "body_bytes", "etag", "head", "not_modified", "route", "status", "used_at")
 
-    def __init__(self, route: Route, ready: Ready, etag: bytes) -> None:
+    def __init__(self, route: Route, ready: Ready, etag: bytes, blob: Digest | None = None) -> None:
+        """*blob*: where its bytes come from."""
+        self.blob = blob
         self.route, self.status, self.head, self.etag = route, ready.status, ready.head, etag
         self.not_modified = b""  #: the head of the 304, once somebody asked for it
         self.body = ready.body
@@ -89,6 +91,10 @@ class Forms:
         self.weight_bytes += _weight(key, form)
         while self.weight_bytes > self._capacity:
             self.weight_bytes -= _weight(*self._kept.popitem(last=False))
+
+    def blobs(self) -> Iterable[Digest]:
+        """Where their bytes come from."""
+        return [form.blob for form in self._kept.values() if form.blob is not None]
 
     def drop(self, key: Key) -> None:
         if (old := self._kept.pop(key, None)) is not None:
@@ -134,6 +140,10 @@ class Quick:
         self._forms = Forms(capacity_bytes)
         self._form_of, self._route_of = self._forms.get, routes.find
         self.turn = 1  #: of the clock
+
+    def in_memory(self) -> set[Digest]:
+        """The blobs that visits are answered from without a look at their files."""
+        return {*self._forms.blobs(), *self._blobs.in_memory(), *self._sites.in_memory()}
 
     def form(self, head: Head, target: bytes) -> Form | None:
         """What was prebuilt for a plain GET of *target*, if it still is the answer."""
@@ -203,4 +213,5 @@ class Quick:
                 form.not_modified = ready.head
         elif self._forms.is_wanted(key):
             etag = next((value for name, value in answer.headers if name == "ETag"), "")
-            self._forms.keep(key, Form(route, ready, etag.encode()))
+            blob = answer.body.sha256 if isinstance(answer.body, Slice) else None
+            self._forms.keep(key, Form(route, ready, etag.encode(), blob))

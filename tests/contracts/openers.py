@@ -1,8 +1,8 @@
 """Opens each kind of plug-in for the contract suites. A new kind adds one line to one table."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +13,22 @@ from plugins.stores.disk import DiskConfig, DiskStore
 from plugins.stores.minio import MinioConfig, MinioStore
 from plugins.stores.s3 import S3Config, S3Store
 from scalemesh.ports import LogBus, LogStore, Store
+from scalemesh.services.cached_store import open_near
 from scalemesh.values import Secret
 from tests.rigs import s3_servers
+from tests.rigs.far_store import FarConfig, FarStore
 
 OWNER: Final = "an installation of the tests"
+
+
+@asynccontextmanager
+async def cached(where: Path) -> AsyncIterator[Store]:
+    """A store elsewhere, read through a local cache."""
+    async with (
+        FarStore.open(FarConfig(path=where / "far")) as far,
+        open_near(far, where / "cache", 1 << 30, is_keeper=True) as near,
+    ):
+        yield near
 
 
 def in_bucket(server: str, where: Path, **more: Any) -> dict[str, Any]:
@@ -51,6 +63,7 @@ BUCKETS: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[S3Store | 
 }
 #: kind -> how to open one whose state lives under a path (or is named after it), again and again
 STORES: Final[Mapping[str, Callable[[Path], AbstractAsyncContextManager[Store]]]] = {
+    "cached": cached,
     "disk": lambda where: DiskStore.open(DiskConfig(path=where / "store")),
     **BUCKETS,
 }
@@ -65,7 +78,7 @@ BUSES: Final[Mapping[str, Callable[[int], AbstractAsyncContextManager[LogBus]]]]
 
 def everything(kind: str, where: Path) -> list[str]:
     """The name of all that a store has under *where*, unfinished things too."""
-    if kind == "disk":
+    if kind in {"disk", "cached"}:
         return sorted(str(path) for path in where.rglob("*"))
     settings = in_bucket(kind.partition("-")[2], where)
     client, place = (

@@ -1,0 +1,213 @@
+"""What the local cache does with files and folders; all of it blocks. Several processes may share one folder.
+
+``blobs/ab/<sha256>`` holds whole blobs that have proven right; ``tmp/`` has a folder for each process that lives;
+``locks`` is locked at one byte for each blob that is being fetched; ``grown`` is as many bytes long as blocks were
+added since somebody last looked at everything.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from scalemesh.errors import InvalidError
+from scalemesh.values import Digest
+
+DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+BLOCK_BYTES: Final = 4096
+AGE_S: Final = 10  #: what was used within so many seconds is of one age
+LEFT: Final = 0.9  #: of the cap, after it was reached
+RESERVE_BYTES: Final = 512 * 1024 * 1024  #: of the disk, left for others; of a small one
+RESERVE: Final = 0.05  #: this part of it
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DIGITS: Final = 15  #: of a digest: they number its byte in the file of locks
+_EVICTING: Final = 1 << 61  #: the byte of those who make room
+
+
+class CacheFiles:
+    """The folder of one cache, as one process uses it."""
+
+    def __init__(self, root: Path, capacity_bytes: int) -> None:
+        self.root, self.capacity_bytes = root, capacity_bytes
+        _lay_out(root)
+        self._own, self._own_lock = _own_folder(root / "tmp")
+        self._locks = os.open(root / "locks", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._grown = os.open(root / "grown", os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._evicting = threading.Lock()  # the locks of a file are the process's, not the thread's
+        self._known_bytes: int | None = None  #: what lay there when it was last looked at
+
+    def close(self) -> None:
+        """Let go of everything. What is written by then has come to its end."""
+        shutil.rmtree(self._own, ignore_errors=True)
+        for descriptor in (self._own_lock, self._locks, self._grown):
+            os.close(descriptor)
+
+    def path(self, sha256: Digest) -> Path:
+        """Where the blob lies, if it is here."""
+        if not DIGEST.fullmatch(sha256):
+            raise InvalidError(f"{sha256!r} is no SHA-256 in 64 lower-case hex digits")
+        return self.root / "blobs" / sha256[:2] / sha256
+
+    def open(self, sha256: Digest) -> int | None:
+        """A descriptor of the blob; None if it is not here."""
+        try:
+            return os.open(self.path(sha256), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+
+    def fresh(self) -> Path:
+        """A name for a file of this process alone; it is removed with the process, however that ends."""
+        return self._own / uuid4().hex
+
+    def place(self, written: Path, sha256: Digest, size_bytes: int) -> None:
+        """Give a file that holds the blob, durably, its name."""
+        written.rename(self.path(sha256))
+        with suppress(OSError):  # no room even for that: whoever makes some looks at everything
+            os.write(self._grown, b"." * (_on_disk(size_bytes) // BLOCK_BYTES))
+
+    def remove(self, sha256: Digest) -> None:
+        self.path(sha256).unlink(missing_ok=True)
+
+    # One process for each blob
+
+    def lock(self, sha256: Digest) -> bool:
+        """Whether this process may fetch the blob now; if so, until ``unlock`` or its end no other may."""
+        try:
+            fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(sha256[:_DIGITS], 16))
+        except OSError as error:
+            return error.errno not in {errno.EAGAIN, errno.EACCES}  # a file system without locks: fetched twice then
+        return True
+
+    def unlock(self, sha256: Digest) -> None:
+        with suppress(OSError):
+            fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, int(sha256[:_DIGITS], 16))
+
+    # Room
+
+    def touch(self, digests: Iterable[Digest]) -> None:
+        """Note that they are in use."""
+        for sha256 in digests:
+            with suppress(OSError):  # gone meanwhile
+                os.utime(self.path(sha256))
+
+    def tend(self) -> None:
+        """Keep to the cap, and leave the disk some room for others."""
+        grown_bytes = os.fstat(self._grown).st_size * BLOCK_BYTES
+        lacking_bytes = self.lacking_bytes()
+        known_bytes = self._known_bytes
+        if known_bytes is None:
+            self._shrink(self.capacity_bytes, lacking_bytes)
+        elif lacking_bytes > 0 or known_bytes + grown_bytes > self.capacity_bytes:
+            self._shrink(int(self.capacity_bytes * LEFT), lacking_bytes)
+
+    def make_room(self, wanted_bytes: int) -> bool:
+        """Remove so much, and some more, of what was not used for longest; whether anything was removed."""
+        return self._shrink(self.capacity_bytes, max(wanted_bytes, self.capacity_bytes // 20)) > 0
+
+    def lacking_bytes(self) -> int:
+        """How much less is free on the disk than others should find there."""
+        disk = shutil.disk_usage(self.root)
+        return max(0, min(RESERVE_BYTES, int(disk.total * RESERVE)) - disk.free)
+
+    def _shrink(self, most_bytes: int, freed_bytes: int) -> int:
+        """Remove the longest unused until at most *most_bytes* are left, and at least *freed_bytes*; what was removed.
+
+        Two looks at everything instead of a list of it: a million files take no memory.
+        """
+        with self._evicting, self._alone():
+            os.ftruncate(self._grown, 0)  # before the look: what is added meanwhile is counted twice, not never
+            ages: Counter[int] = Counter()
+            for _, age, size_bytes in self._all():
+                ages[age] += size_bytes
+            total_bytes = ages.total()
+            excess_bytes = max(total_bytes - most_bytes, freed_bytes)
+            removed_bytes = self._remove_up_to(_last_age(ages, excess_bytes), excess_bytes) if excess_bytes > 0 else 0
+            self._known_bytes = total_bytes - removed_bytes
+            return removed_bytes
+
+    def _remove_up_to(self, last_age: int, excess_bytes: int) -> int:
+        """Remove all that is older than *last_age*, and of that age as much as is needed."""
+        older_bytes = newer_bytes = 0
+        for path, age, size_bytes in self._all():
+            if age < last_age:
+                path.unlink(missing_ok=True)
+                older_bytes += size_bytes
+        for path, age, size_bytes in self._all():
+            if older_bytes + newer_bytes >= excess_bytes:
+                break
+            if age == last_age:
+                path.unlink(missing_ok=True)
+                newer_bytes += size_bytes
+        return older_bytes + newer_bytes
+
+    def _all(self) -> Iterator[tuple[Path, int, int]]:
+        """Each blob: its file, its age (greater is newer), and what it takes of the disk in bytes."""
+        for number in range(256):
+            with os.scandir(self.root / "blobs" / f"{number:02x}") as found:
+                for file in found:
+                    with suppress(FileNotFoundError):
+                        facts = file.stat(follow_symlinks=False)
+                        yield Path(file.path), int(facts.st_mtime) // AGE_S, _on_disk(facts.st_size)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time makes room."""
+        fcntl.lockf(self._locks, fcntl.LOCK_EX, 1, _EVICTING)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, _EVICTING)
+
+
+def clear_leftovers(root: Path) -> None:
+    """Remove the temporary files of processes that are dead."""
+    for folder in (root / "tmp").glob("*"):
+        with suppress(OSError):  # it lives, or another has been quicker
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(lock)
+
+
+def _lay_out(root: Path) -> None:
+    root.parent.mkdir(parents=True, exist_ok=True)
+    shards = [root / "blobs" / f"{number:02x}" for number in range(256)]
+    for folder in [root, root / "tmp", root / "blobs", *shards]:  # parents=True ignores the mode
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _own_folder(place: Path) -> tuple[Path, int]:
+    """A folder of this process, and what holds its lock."""
+    while True:
+        folder = place / uuid4().hex
+        folder.mkdir(mode=0o700)
+        with suppress(FileNotFoundError):  # taken for a leftover just now
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+
+
+def _last_age(ages: Counter[int], excess_bytes: int) -> int:
+    """The age up to which *excess_bytes* lie there."""
+    found_bytes = 0
+    for age in sorted(ages):
+        found_bytes += ages[age]
+        if found_bytes >= excess_bytes:
+            return age
+    return max(ages, default=0)
+
+
+def _on_disk(size_bytes: int) -> int:
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
