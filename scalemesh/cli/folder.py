@@ -5,22 +5,27 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from scalemesh.cli.output import is_colourful, say
-from scalemesh.client import Client
+from scalemesh.client import Client, Json
 from scalemesh.errors import InvalidError, RefusedError, UnreachableError
 
 NEVER: Final = frozenset({".git"})
 NOT_SOURCE: Final = frozenset({".git", "node_modules"})
 CONNECTIONS: Final = 4
-TRIES: Final = 3
+RETRY_S: Final = (0.1, 0.4, 1.0, 2.0)  #: pauses between tries; the last one again and again
+AWAY_S: Final = 120.0
 MAX_DIGESTS: Final = 1000  #: in one call
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,7 @@ class Upload:
 
     def __init__(self, talk: Client, deployment: str) -> None:
         self._talk, self._base = talk, f"/api/v1/deployments/{deployment}"
+        self._is_told = False  #: that something is waited for
 
     def send(self, folder: Path, paths: Mapping[str, str]) -> None:
         """Upload what is missing, then tell that all is there. *paths*: as they are deployed -> in the folder.
@@ -67,12 +73,15 @@ class Upload:
         say(f"Files: {len(files)}, to upload: {len(missing)} ({shown})")
         self._send_all(folder, missing)
         listed = [[file.path, file.sha256, file.size_bytes, file.is_executable] for file in files]
-        self._talk.post(f"{self._base}/finish", {"files": listed})
+        self._until_taken(lambda: self._talk.post(f"{self._base}/finish", {"files": listed}))
 
     def _missing(self, files: Sequence[File]) -> Iterator[str]:
         for start in range(0, len(files), MAX_DIGESTS):
             digests = [{"sha256": file.sha256, "size": file.size_bytes} for file in files[start : start + MAX_DIGESTS]]
-            yield from self._talk.post(f"{self._base}/blobs", {"digests": digests})["missing"]
+            yield from self._asked(digests)["missing"]
+
+    def _asked(self, digests: Sequence[Mapping[str, object]]) -> Json:
+        return self._until_taken(lambda: self._talk.post(f"{self._base}/blobs", {"digests": digests}))
 
     def _send_all(self, folder: Path, files: Sequence[File]) -> None:
         if not files:
@@ -92,19 +101,31 @@ class Upload:
             talk.close()
 
     def _send_one(self, talk: Client, folder: Path, file: File) -> None:
-        for attempt in range(TRIES):
+        def send() -> None:
+            with (folder / file.held_at).open("rb") as opened:
+                talk.upload(f"{self._base}/blobs/{file.sha256}", opened, file.size_bytes)
+
+        try:
+            self._until_taken(send)
+        except RefusedError as error:
+            raise RefusedError(
+                f"{file.held_at} was not taken", why=error.what, fix="deploy again, while nothing writes to it"
+            ) from error
+
+    def _until_taken(self, call: Callable[[], T]) -> T:
+        """What *call*, which may be repeated, comes to; a daemon or a store that is away is waited for, AWAY_S long."""
+        gives_up_at = time.monotonic() + AWAY_S
+        pauses = chain(RETRY_S, repeat(RETRY_S[-1]))
+        while True:
             try:
-                with (folder / file.held_at).open("rb") as opened:
-                    talk.upload(f"{self._base}/blobs/{file.sha256}", opened, file.size_bytes)
-            except UnreachableError:
-                if attempt == TRIES - 1:
+                return call()
+            except UnreachableError as error:
+                if time.monotonic() > gives_up_at:
                     raise
-            except RefusedError as error:
-                raise RefusedError(
-                    f"{file.held_at} was not taken", why=error.what, fix="deploy again, while nothing writes to it"
-                ) from error
-            else:
-                return
+                if not self._is_told:
+                    self._is_told = True
+                    say(f"Waiting: {error.what}")
+            time.sleep(next(pauses))
 
 
 def _git_files(folder: Path) -> list[str] | None:

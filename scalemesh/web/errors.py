@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 BEGUN: Final = web.RequestKey("begun", web.StreamResponse)  #: the response whose head went out
+RETRY_S: Final = 5  #: after which it is worth asking a thing again that did not answer
 CODES: Final = {401: "unauthorized", 403: "forbidden", 404: "not_found", 413: "too_large", 429: "too_many"}
 
 
@@ -39,7 +40,8 @@ class Problem:
             "status": self.status,
             "request_id": self.request_id,
         }
-        return web.json_response(body, status=self.status, content_type="application/problem+json")
+        headers = {"Retry-After": str(RETRY_S)} if self.status == 503 else {}
+        return web.json_response(body, status=self.status, headers=headers, content_type="application/problem+json")
 
 
 class Errors:
