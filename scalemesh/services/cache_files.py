@@ -73,8 +73,9 @@ class CacheFiles:
         with suppress(OSError):  # no room even for that: whoever makes some looks at everything
             os.write(self._grown, b"." * (_on_disk(size_bytes) // BLOCK_BYTES))
 
-    def remove(self, sha256: Digest) -> None:
-        self.path(sha256).unlink(missing_ok=True)
+    def remove(self, digests: Iterable[Digest]) -> None:
+        for sha256 in digests:
+            self.path(sha256).unlink(missing_ok=True)
 
     # One process for each blob
 

@@ -94,9 +94,9 @@ class CachedStore:
     async def missing(self, digests: Collection[Digest]) -> set[Digest]:
         return await self.far.missing(digests)
 
-    async def delete(self, sha256: Digest) -> None:
-        await self.far.delete(sha256)
-        await self._in(self._writers, self._files.remove, sha256)
+    async def delete(self, digests: Collection[Digest]) -> None:
+        await self.far.delete(digests)
+        await self._in(self._writers, self._files.remove, digests)
 
     # LocalFiles
 

@@ -203,7 +203,7 @@ async def test_what_is_put_goes_to_the_store_and_small_things_lie_here_too(rig: 
 async def test_what_is_deleted_is_gone_here_too(rig: Rig) -> None:
     async with rig.near() as near:
         blob = await put(near, b"soon gone")
-        await near.delete(blob.sha256)
+        await near.delete([blob.sha256])
         assert rig.cached() == set()
         with pytest.raises(NotFoundError):
             await read(near, blob.sha256)

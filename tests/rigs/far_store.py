@@ -108,9 +108,9 @@ class FarStore:
         self._knock()
         return await self._disk.missing(digests)
 
-    async def delete(self, sha256: Digest) -> None:
+    async def delete(self, digests: Collection[Digest]) -> None:
         self._knock()
-        await self._disk.delete(sha256)
+        await self._disk.delete(digests)
 
     async def receive(self, deployment: DeploymentId, attempt: int, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
         self._knock()
