@@ -8,6 +8,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from plugins.stores.buckets import words
 from scalemesh.errors import ScaleMeshError
 from scalemesh.ports import Finding
 from scalemesh.values import Blob, Digest
@@ -28,9 +29,11 @@ async def look(store: "BucketStore") -> Sequence[Finding]:
                 found.append(finding)  # noqa: PERF401 -- what was found before the time is up counts
     except TimeoutError:
         what = f"the store did not answer everything within {_WITHIN_S:.0f} s"
-        found.append(Finding(ok=False, what=what, fix=f"check store.{store.kind}.endpoint and the network"))
+        fix = f"check store.{store.kind}.endpoint and the network"
+        found.append(Finding(ok=False, what=what, fix=fix, may_pass=True))
     except ScaleMeshError as error:
-        found.append(Finding(ok=False, what=": ".join(filter(None, (error.what, error.why))), fix=error.fix))
+        what = ": ".join(filter(None, (error.what, error.why)))
+        found.append(Finding(ok=False, what=what, fix=error.fix, may_pass=words.may_pass(error.__cause__)))
     return found
 
 

@@ -60,6 +60,14 @@ def _of_health(error: AnsweredNo, config: BucketConfig) -> tuple[str, str] | Non
     return None
 
 
+def may_pass(cause: BaseException | None) -> bool:
+    """Whether what went wrong may be over soon, although nobody changes a setting: the store is away, busy or full."""
+    if isinstance(cause, AnsweredNo):
+        return cause.status == 429 or cause.status >= 500 or cause.code in _NO_ROOM
+    reason = cause.reason if isinstance(cause, http.MaxRetryError) else cause
+    return isinstance(cause, http.HTTPError) and not isinstance(reason, http.SSLError)
+
+
 def unanswered(error: Exception, config: BucketConfig, kind: str) -> ScaleMeshError:
     """Why there was no answer."""
     reason = error.reason if isinstance(error, http.MaxRetryError) and error.reason else error
