@@ -24,9 +24,9 @@ class Door:
 
     folder: Path
 
-    def shut(self) -> None:
-        """Nothing answers any more."""
-        (self.folder / "away").touch()
+    def shut(self, method: str = "") -> None:
+        """Nothing answers any more, or *method* alone does not."""
+        (self.folder / "away").write_text(method)
 
     def open(self) -> None:
         (self.folder / "away").unlink()
@@ -47,9 +47,9 @@ class Door:
         log = self.folder / "reads"
         return log.read_text().split() if log.exists() else []
 
-    @property
-    def is_shut(self) -> bool:
-        return (self.folder / "away").exists()
+    def is_shut(self, method: str) -> bool:
+        away = self.folder / "away"
+        return away.exists() and away.read_text() in {"", method}
 
     def note(self, sha256: Digest) -> None:
         with (self.folder / "reads").open("a") as log:
@@ -86,58 +86,58 @@ class FarStore:
         async with DiskStore.open(DiskConfig(path=config.path / "kept")) as disk:
             yield cls(disk, Door(config.path))
 
-    def _knock(self) -> None:
-        if self.door.is_shut:
+    def _knock(self, method: str) -> None:
+        if self.door.is_shut(method):
             raise UnreachableError("the far store does not answer", fix="open its door")
 
     async def put(self, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
-        self._knock()
+        self._knock("put")
         await self._disk.put(blob, chunks)
 
     async def read(self, sha256: Digest, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
-        self._knock()
+        self._knock("read")
         self.door.note(sha256)
         is_spoiled = self.door.takes_spoiled()
         async with aclosing(self._disk.read(sha256, start, stop)) as chunks:
             async for chunk in chunks:
                 await self.door.pass_through()
-                self._knock()
+                self._knock("read")
                 yield bytes([chunk[0] ^ 1]) + chunk[1:] if is_spoiled else chunk
 
     async def missing(self, digests: Collection[Digest]) -> set[Digest]:
-        self._knock()
+        self._knock("missing")
         return await self._disk.missing(digests)
 
     async def delete(self, digests: Collection[Digest]) -> None:
-        self._knock()
+        self._knock("delete")
         await self._disk.delete(digests)
 
     async def receive(self, deployment: DeploymentId, attempt: int, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
-        self._knock()
+        self._knock("receive")
         await self._disk.receive(deployment, attempt, blob, chunks)
 
     async def received(self, deployment: DeploymentId, attempt: int) -> dict[Digest, int]:
-        self._knock()
+        self._knock("received")
         return await self._disk.received(deployment, attempt)
 
     async def adopt(self, deployment: DeploymentId, attempt: int, digests: Collection[Digest]) -> None:
-        self._knock()
+        self._knock("adopt")
         await self._disk.adopt(deployment, attempt, digests)
 
     async def clear(self, deployment: DeploymentId) -> None:
-        self._knock()
+        self._knock("clear")
         await self._disk.clear(deployment)
 
     def blobs(self, after: Digest | None = None) -> AsyncGenerator[Sequence[Kept]]:
-        self._knock()
+        self._knock("blobs")
         return self._disk.blobs(after)
 
     async def staged(self) -> Sequence[DeploymentId]:
-        self._knock()
+        self._knock("staged")
         return await self._disk.staged()
 
     async def check(self) -> Sequence[Finding]:
-        if self.door.is_shut:
+        if self.door.is_shut("check"):
             return [Finding(ok=False, what="the far store does not answer", fix="open its door", may_pass=True)]
         return await self._disk.check()
 
