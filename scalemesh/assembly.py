@@ -15,6 +15,7 @@ from scalemesh.services import upkeep
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.builds import BuildCalls
+from scalemesh.services.cached_store import CachedStore
 from scalemesh.services.caches import Caches
 from scalemesh.services.callers import Callers
 from scalemesh.services.collector import GRACE, Collector
@@ -138,6 +139,10 @@ def beside_blobs(config: Config, storage: Storage) -> dict[str, Measure]:
     async def uploads() -> int:
         return storage.stored.receiving.in_flight_bytes()
 
+    async def local_cache() -> int:
+        store = storage.stored.store
+        return store.used_bytes() if isinstance(store, CachedStore) else 0
+
     def files(*paths: Path) -> Measure:
         return lambda: size_of(paths)
 
@@ -149,6 +154,7 @@ def beside_blobs(config: Config, storage: Storage) -> dict[str, Measure]:
         "logs": database(config.data_dir / str(config.plugin("logs").settings.get("path", "logs.db"))),
         "database": database(config.data_dir / "scalemesh.db"),
         "build_caches": files(config.data_dir / "caches"),
+        "local_cache": local_cache,
     }
 
 

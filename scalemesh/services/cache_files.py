@@ -19,14 +19,16 @@ from typing import Final
 from uuid import uuid4
 
 from scalemesh.errors import InvalidError
+from scalemesh.services.disk_room import look
 from scalemesh.values import Digest
 
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 BLOCK_BYTES: Final = 4096
 AGE_S: Final = 10  #: what was used within so many seconds is of one age
 LEFT: Final = 0.9  #: of the cap, after it was reached
-RESERVE_BYTES: Final = 512 * 1024 * 1024  #: of the disk, left for others; of a small one
-RESERVE: Final = 0.05  #: this part of it
+SPARE: Final = 1 / 16  #: of the disk, left for others
+FLOOR_BYTES: Final = 64 * 1024 * 1024  #: so much is kept all the same: the lists of files of many sites
+FLOOR: Final = 1 / 16  #: of the cap, at most
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIGITS: Final = 15  #: of a digest: they number its byte in the file of locks
 _EVICTING: Final = 1 << 61  #: the byte of those who make room
@@ -35,8 +37,9 @@ _EVICTING: Final = 1 << 61  #: the byte of those who make room
 class CacheFiles:
     """The folder of one cache, as one process uses it."""
 
-    def __init__(self, root: Path, capacity_bytes: int) -> None:
-        self.root, self.capacity_bytes = root, capacity_bytes
+    def __init__(self, root: Path, capacity_bytes: int, spare: float = SPARE) -> None:
+        """*spare* is the part of the disk that others should find free."""
+        self.root, self.capacity_bytes, self._spare = root, capacity_bytes, spare
         _lay_out(root)
         self._own, self._own_lock = _own_folder(root / "tmp")
         self._locks = os.open(root / "locks", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -101,13 +104,14 @@ class CacheFiles:
 
     def tend(self) -> None:
         """Keep to the cap, and leave the disk some room for others."""
-        grown_bytes = os.fstat(self._grown).st_size * BLOCK_BYTES
-        lacking_bytes = self.lacking_bytes()
-        known_bytes = self._known_bytes
-        if known_bytes is None:
-            self._shrink(self.capacity_bytes, lacking_bytes)
-        elif lacking_bytes > 0 or known_bytes + grown_bytes > self.capacity_bytes:
+        used_bytes, floor_bytes = self.used_bytes(), min(FLOOR_BYTES, int(self.capacity_bytes * FLOOR))
+        lacking_bytes = self.lacking_bytes() if used_bytes > floor_bytes else 0
+        if self._known_bytes is None:
+            self._shrink(self.capacity_bytes, 0)
+        elif used_bytes > self.capacity_bytes:
             self._shrink(int(self.capacity_bytes * LEFT), lacking_bytes)
+        elif lacking_bytes:
+            self._shrink(self.capacity_bytes, min(lacking_bytes, used_bytes - floor_bytes))
 
     def make_room(self, wanted_bytes: int) -> bool:
         """Remove so much, and some more, of what was not used for longest; whether anything was removed."""
@@ -115,8 +119,12 @@ class CacheFiles:
 
     def lacking_bytes(self) -> int:
         """How much less is free on the disk than others should find there."""
-        disk = shutil.disk_usage(self.root)
-        return max(0, min(RESERVE_BYTES, int(disk.total * RESERVE)) - disk.free)
+        (disk,) = look([self.root])
+        return max(0, int(disk.total_bytes * self._spare) - disk.free_bytes)
+
+    def used_bytes(self) -> int:
+        """What lies here, about."""
+        return (self._known_bytes or 0) + os.fstat(self._grown).st_size * BLOCK_BYTES
 
     def _shrink(self, most_bytes: int, freed_bytes: int) -> int:
         """Remove the longest unused until at most *most_bytes* are left, and at least *freed_bytes*; what was removed.

@@ -21,9 +21,10 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
+from scalemesh.amounts import size
 from scalemesh.errors import DamagedError, InvalidError, ScaleMeshError, UnreachableError
 from scalemesh.ports import Direct, Finding, LocalFiles, Store
-from scalemesh.services.cache_files import CacheFiles, clear_leftovers
+from scalemesh.services.cache_files import SPARE, CacheFiles, clear_leftovers
 from scalemesh.services.draft import Draft
 from scalemesh.services.fetches import Fetches
 from scalemesh.values import Blob, DeploymentId, Digest, Kept, SignedRequest
@@ -80,8 +81,8 @@ class CachedStore:
         if descriptor is None:
             descriptor = await self._fetches.descriptor(sha256)
         try:
-            size = os.fstat(descriptor).st_size
-            end, position = size if stop is None else min(size, stop), start
+            size_bytes = os.fstat(descriptor).st_size
+            end, position = size_bytes if stop is None else min(size_bytes, stop), start
             while position < end:
                 data = await self._in(self._readers, os.pread, descriptor, min(CHUNK_BYTES, end - position), position)
                 if not data:
@@ -141,12 +142,13 @@ class CachedStore:
             lacking_bytes = await self._in(self._readers, self._files.lacking_bytes)
         except UnreachableError as error:
             return Finding(ok=False, what=error.what, fix=error.fix)
-        what = f"blobs are cached in {self._files.root}, up to {self._files.capacity_bytes >> 20} MiB"
-        if not lacking_bytes:
-            return Finding(ok=True, what=what)
-        fix = f"free {lacking_bytes / 1e6:.0f} MB on its disk: until then the cache shrinks"
-        what = f"the disk of the cache in {self._files.root} is nearly full"
-        return Finding(ok=False, what=what, fix=fix, may_pass=True)
+        used, most = size(self.used_bytes()), size(self._files.capacity_bytes)
+        what = f"{used} of at most {most} of the blobs are cached in {self._files.root}"
+        return Finding(ok=True, what=what, fix="free room on its disk: until then it shrinks" if lacking_bytes else "")
+
+    def used_bytes(self) -> int:
+        """What the cache takes of this machine's disk, about."""
+        return self._files.used_bytes()
 
     # What is in use
 
@@ -255,11 +257,13 @@ class CachedDirectStore(CachedStore):
 
 
 @asynccontextmanager
-async def open_near(store: Store, root: Path, capacity_bytes: int, *, is_keeper: bool) -> AsyncIterator[Store]:
+async def open_near(
+    store: Store, root: Path, capacity_bytes: int, *, is_keeper: bool, spare: float = SPARE
+) -> AsyncIterator[Store]:
     """*store* itself if its blobs lie on this machine; else through the cache in *root*.
 
-    *is_keeper*: this process keeps the cache to *capacity_bytes*, and removes what dead ones left; one of those that
-    share the folder should.
+    *is_keeper*: this process keeps the cache to *capacity_bytes*, leaves the part *spare* of its disk to others, and
+    removes what dead ones left; one of those that share the folder should.
 
     Raises:
         UnreachableError: the folder cannot be used.
@@ -269,7 +273,7 @@ async def open_near(store: Store, root: Path, capacity_bytes: int, *, is_keeper:
         return
     readers, writers = ThreadPoolExecutor(READERS, "cache-read"), ThreadPoolExecutor(WRITERS, "cache-write")
     try:
-        files = await asyncio.to_thread(_opened, root, capacity_bytes, is_keeper=is_keeper)
+        files = await asyncio.to_thread(_opened, root, capacity_bytes, spare, is_keeper=is_keeper)
     except OSError as error:
         fix = f"look at the rights and the disk of {root}"
         raise UnreachableError(f"the cache in {root} cannot be used", why=str(error), fix=fix) from error
@@ -294,10 +298,10 @@ async def open_near(store: Store, root: Path, capacity_bytes: int, *, is_keeper:
         await asyncio.to_thread(files.close)
 
 
-def _opened(root: Path, capacity_bytes: int, *, is_keeper: bool) -> CacheFiles:
+def _opened(root: Path, capacity_bytes: int, spare: float, *, is_keeper: bool) -> CacheFiles:
     if is_keeper:
         clear_leftovers(root)
-    return CacheFiles(root, capacity_bytes)
+    return CacheFiles(root, capacity_bytes, spare)
 
 
 async def _every(pause_s: float, work: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -12,7 +12,7 @@ from scalemesh.services.holdings import of_deployment
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.receiving import Receiving
-from scalemesh.values import Deployment, DeploymentId, Reason, State
+from scalemesh.values import Deployment, Reason, State
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,6 @@ class Endings:
     def __init__(self, ledger: Ledger, receiving: Receiving, logs: LogPipeline, *, now: Callable[[], datetime]) -> None:
         self._ledger, self._receiving, self._logs, self._now = ledger, receiving, logs, now
         self._rows = DeploymentRows(ledger.database)
-        self._undropped: dict[DeploymentId, Deployment] = {}
 
     async def fail(self, deployment: Deployment, reason: Reason, message: str) -> bool:
         """Move *deployment* to failed, if it is still in that state and attempt; True if it was."""
@@ -63,21 +62,11 @@ class Endings:
         await self._logs.close(deployment.id)  # last: who begins to follow now asks the row, who followed is told
 
     async def _drop(self, deployment: Deployment) -> None:
-        """Drop its uploads. A store that is away holds no deployment's end up: ``drop_rest`` comes back to them."""
+        """Drop its uploads. A store that is away holds no deployment's end up: the janitor removes what is left."""
         try:
             await self._receiving.drop(deployment)
         except UnreachableError as error:
             log.warning("uploads are dropped later", extra={"deployment": deployment.id, "error": str(error)})
-            self._undropped[deployment.id] = deployment
-        else:
-            self._undropped.pop(deployment.id, None)
-
-    async def drop_rest(self) -> None:
-        """Drop the uploads that could not be dropped when their deployments ended. Repeatable."""
-        for deployment in list(self._undropped.values()):
-            await self._drop(deployment)
-            if deployment.id in self._undropped:
-                return  # the others would have to wait as long
 
     async def clean_rest(self) -> None:
         """At the start: do what a daemon that died had still to do. A job of theirs that still runs is fenced off."""

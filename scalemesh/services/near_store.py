@@ -5,8 +5,11 @@ from contextlib import asynccontextmanager
 
 from scalemesh import registry
 from scalemesh.config import MIB, Config
+from scalemesh.keeping import Disk
 from scalemesh.ports import Store
+from scalemesh.services.cache_files import SPARE
 from scalemesh.services.cached_store import open_near
+from scalemesh.services.disk_room import BACK_PERCENT
 from scalemesh.services.vault import load_key, owner_of
 
 
@@ -21,9 +24,15 @@ async def open_store(config: Config, *, is_keeper: bool) -> AsyncIterator[Store]
         UnreachableError: its folder, or that of the cache, cannot be used.
     """
     owner = owner_of(load_key(config.data_dir / "key"))
-    capacity_bytes = config.cache.blobs_mib * MIB
+    root, capacity_bytes = config.data_dir / "cache", config.cache.blobs_mib * MIB
     async with (
         registry.open_point("store", config, owner) as store,
-        open_near(store, config.data_dir / "cache", capacity_bytes, is_keeper=is_keeper) as near,
+        open_near(store, root, capacity_bytes, is_keeper=is_keeper, spare=spare(config.disk)) as near,
     ):
         yield near
+
+
+def spare(limits: Disk) -> float:
+    """The part of its disk that the cache leaves free: it gives way before a build has to wait for room."""
+    marked = (100 - limits.high_water_percent + BACK_PERCENT + 0.5) / 100 if limits.high_water_percent < 100 else 0.0
+    return max(SPARE, marked)

@@ -280,7 +280,7 @@ class Scheduler:
         self.wake()
 
     async def _watch_leases(self) -> None:
-        """Ends builds whose builder has not been heard for a lease, and uploads that nobody finishes, or needs."""
+        """Ends builds whose builder has not been heard for a lease, and uploads that nobody finishes."""
         while True:
             await asyncio.sleep(self._builds.lease_s / 4)
             try:
@@ -300,7 +300,6 @@ class Scheduler:
         for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
             text = f"The upload was not finished within {UPLOAD_HOURS} hours"
             await self._endings.fail(upload, Reason.LOST, text)
-        await self._endings.drop_rest()
 
     async def _end_unheard(self, kind: str, builds: Sequence[Deployment]) -> None:
         """End *builds* of one executor; where it does not answer, the next look tries again."""

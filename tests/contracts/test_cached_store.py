@@ -31,9 +31,10 @@ class Rig:
 
     @asynccontextmanager
     async def near(
-        self, capacity_bytes: int = 1 << 30, *, is_keeper: bool = True, root: Path | None = None
+        self, capacity_bytes: int = 1 << 30, *, is_keeper: bool = True, spare: float = 0.0
     ) -> AsyncIterator[CachedStore]:
-        async with open_near(self.far, root or self.home / "cache", capacity_bytes, is_keeper=is_keeper) as near:
+        root = self.home / "cache"
+        async with open_near(self.far, root, capacity_bytes, is_keeper=is_keeper, spare=spare) as near:
             assert isinstance(near, CachedStore)
             yield near
 
@@ -240,6 +241,22 @@ async def test_the_cap_holds_while_other_processes_fill_the_cache(rig: Rig) -> N
         assert len(rig.cached()) >= 4
 
 
+async def test_it_gives_way_to_others_on_its_disk_down_to_a_floor(rig: Rig) -> None:
+    """Here to others who want all of the disk."""
+    blobs = [await put(rig.far, os.urandom(300_000)) for _ in range(8)]
+    async with rig.near(capacity_bytes=16 * MIB) as near:
+        for age, blob in enumerate(blobs):
+            await read(near, blob.sha256)
+            used_at(near, blob.sha256, hours_ago=10 - age)
+        await near.tend()
+        assert rig.cached() == {blob.sha256 for blob in blobs}
+        assert near.used_bytes() >= 8 * 300_000
+    async with rig.near(capacity_bytes=16 * MIB, spare=1.0) as near:
+        await near.tend()
+        await near.tend()
+        assert rig.cached() == {blob.sha256 for blob in blobs[5:]}  # of 16 MiB one
+
+
 async def test_a_blob_that_is_being_read_may_be_thrown_away(rig: Rig) -> None:
     data = os.urandom(2_000_000)
     blob = await put(rig.far, data)
@@ -329,7 +346,7 @@ async def test_the_check_tells_of_the_store_and_then_of_the_cache(rig: Rig) -> N
     async with rig.near() as near:
         found = await near.check()
         assert all(finding.ok for finding in found)
-        assert "blobs are cached in" in found[-1].what
+        assert "of at most 1.1 GB of the blobs are cached in" in found[-1].what
         rig.door.shut()
         assert [(finding.ok, finding.may_pass) for finding in await near.check()] == [(False, True)]
 
