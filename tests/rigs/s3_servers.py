@@ -28,6 +28,7 @@ ACCESS_KEY: Final = "meshkey"
 SECRET_KEY: Final = "meshsecret123"
 REGION: Final = "us-east-1"
 BUCKET: Final = "artifacts"  #: there from the start; a test has a prefix of its own in it
+DOMAIN: Final = "s3.test"  #: under which weed knows buckets as hosts; whoever uses it brings the requests there
 _KEYS: Final = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 _WITHIN_S: Final = 30.0
 
@@ -120,7 +121,7 @@ def weed(folder: Path) -> Server:
         *("-master.telemetry=false", "-admin.ui=false", "-webdav=false", f"-s3.port={s3}"),
         *(f"-{name}.port={port}" for name, port in named),
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.allowDeleteBucketNotEmpty=false"),
-        *("-s3.autoCreateBucket=false", "-volume.preStopSeconds=0"),
+        *("-s3.autoCreateBucket=false", "-volume.preStopSeconds=0", f"-s3.domainName={DOMAIN}"),
     ]
     return Server(words, {**_KEYS, "S3_BUCKET": BUCKET}, folder, f"http://127.0.0.1:{s3}")
 

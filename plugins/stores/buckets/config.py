@@ -15,6 +15,7 @@ _NO_SECRET: Final = Secret("")
 SSE: Final = ("", "AES256", "aws:kms")
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX: Final = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/?)*")
+_REGION: Final = re.compile(r"[A-Za-z0-9_-]{0,60}")
 _MOST_PREFIX: Final = 200
 
 
@@ -24,7 +25,7 @@ class BucketConfig:
 
     bucket: str
     prefix: str = ""  #: before every key, so that several installations may share a bucket
-    region: str = ""
+    region: str = ""  #: such as eu-central-1
     endpoint: str = ""  #: http or https URL of the server
     public_endpoint: str = ""  #: by which builds reach it, if other than ``endpoint``
     path_style: bool = False  #: endpoint/bucket/key instead of bucket.endpoint/key
@@ -51,6 +52,8 @@ class BucketConfig:
             )
         for name in ("endpoint", "public_endpoint"):
             _check_url(name, getattr(self, name))
+        if not _REGION.fullmatch(self.region):
+            raise ValueError("region: letters, digits and hyphens, such as eu-central-1")
         if bool(self.access_key) != bool(self.secret_key):
             raise ValueError("access_key and secret_key: name both, or neither")
         if self.sse not in SSE:

@@ -75,9 +75,9 @@ async def _of_uploads(store: "BucketStore") -> Finding:
         return Finding(ok=True, what="builds send their files through the daemon, since direct is off")
     if await store.uploads.vouched(anew=True):
         return Finding(
-            ok=True, what="builds send straight to the store, which refused wrong bytes: it vouches for uploads"
+            ok=True, what="builds send straight to the store: it refused wrong bytes, and so vouches for them"
         )
-    what = "the store takes wrong bytes by a signed URL: each upload is read and hashed before it counts"
+    what = f"{store.uploads.doubt}: each upload is read and hashed before it counts"
     return Finding(
-        ok=True, what=what, fix="a store that checks x-amz-checksum-sha256 and signatures saves that reading"
+        ok=True, what=what, fix="a store that checks signatures and x-amz-checksum-sha256 saves that reading"
     )

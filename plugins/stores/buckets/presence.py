@@ -23,7 +23,7 @@ class Presence:
         if not keys:
             return set()
         ordered = sorted(keys)
-        size = max(_WORTH_A_LIST, -(-len(ordered) // _LANES))
+        size = -(-len(ordered) // _LANES)  # neighbours go together
         return set(chain.from_iterable(await self._threads.each(self._look, chunked(ordered, size))))
 
     def _look(self, keys: Sequence[str]) -> list[str]:

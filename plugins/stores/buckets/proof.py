@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
 from plugins.stores.buckets.bucket import Bucket
@@ -15,6 +16,7 @@ from plugins.stores.buckets.wire import connections
 from scalemesh.values import Blob, Digest, SignedRequest
 
 _LIMIT_S: Final = 3.0
+_LATER: Final = (408, 429)
 
 
 class Proof:
@@ -23,29 +25,37 @@ class Proof:
     def __init__(self, config: BucketConfig, bucket: Bucket, keys: Keys) -> None:
         self._config, self._bucket, self._keys = config, bucket, keys
 
-    def vouches(self) -> bool:
-        """Whether wrong bytes were refused, however they were sent, and the right ones taken. Blocks."""
+    def doubt(self) -> str:
+        """Empty if wrong bytes were refused, however they were sent, and the right ones taken; else why not. Blocks."""
         right = secrets.token_bytes(32)
         blob = Blob(sha256=Digest(hashlib.sha256(right).hexdigest()), size_bytes=len(right))
         key = f"{self._keys.staging}proof-{secrets.token_hex(8)}/0/{blob.sha256}"
         try:
-            return self._is_held(self._bucket.upload(key, blob), right)
+            return self._tried(self._bucket.upload(key, blob), right)
+        except HTTPError:
+            if not self._config.public_endpoint:
+                raise
+            return "the daemon cannot reach the store by its public_endpoint, so it cannot see what the store refuses"
         finally:
             self._bucket.delete([key])
 
-    def _is_held(self, request: SignedRequest, right: bytes) -> bool:
+    def _tried(self, request: SignedRequest, right: bytes) -> str:
         http = connections(self._config, request.url)
         try:
 
             def took(body: bytes, headers: Mapping[str, str]) -> bool:
                 limit, never = Timeout(_LIMIT_S), Retry(0, redirect=False)
                 answer = http.urlopen("PUT", request.url, body=body, headers=headers, timeout=limit, retries=never)
+                if answer.status >= 500 or answer.status in _LATER:
+                    raise HTTPError(f"the store answered {answer.status}, which tells nothing")
                 return answer.status < 300
 
             wrong = bytes(byte ^ 0xFF for byte in right)
             cheats = [(wrong, headers) for headers in _cheats(request.headers, wrong)]
             longer = (right + b"!", {**request.headers, "content-length": str(len(right) + 1)})
-            return not any(took(*cheat) for cheat in [*cheats, longer]) and took(right, request.headers)
+            if any(took(*cheat) for cheat in [*cheats, longer]):
+                return "the store takes wrong bytes by a signed URL"
+            return "" if took(right, request.headers) else "the store refuses what a signed URL allows"
         finally:
             http.clear()
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterable, Collection, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -32,7 +32,7 @@ class Uploads:
         self._bucket, self._keys, self._threads, self._sender = bucket, keys, threads, sender
         self._sizes, self._proof = sizes, proof
         self._proving = asyncio.Lock()
-        self._vouches: bool | None = None
+        self.doubt: str | None = None  #: why uploads are read and hashed; empty: they need not be
         self._rooms: OrderedDict[str, dict[Digest, Found]] = OrderedDict()  # what is verified, by where it lies
 
     async def receive(self, deployment: DeploymentId, attempt: int, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
@@ -51,28 +51,21 @@ class Uploads:
         room = self._keys.room(deployment, attempt)
         left = {digest: self._keys.blob(digest) for digest in digests}
         known = self._known(room)
-        for _ in range(_ROUNDS):
-            if not left.keys() <= known.keys():
+        for is_again in range(_ROUNDS):
+            if is_again or not left.keys() <= known.keys():
                 known = await self._verified(room)
             await self._need(left.keys() - known.keys())
             left = await self._copy({digest: known[digest] for digest in left if digest in known})
             if not left:
                 return
-            for digest in left:  # it has been changed, or taken away
-                self._known(room).pop(digest, None)
-            known = {}
         raise _not_uploaded(next(iter(left)))
 
     async def clear(self, deployment: DeploymentId) -> None:
         prefix = self._keys.uploads(deployment)
         for room in [room for room in self._rooms if room.startswith(prefix)]:
             del self._rooms[room]
-        more = " "
-        while more:
-            page = await self._threads.run(self._bucket.page, prefix, more=more.strip())
-            more = page.more
-            if page.objects:
-                await self._threads.run(self._bucket.delete, [found.key for found in page.objects])
+        async for found in self._pages(prefix):
+            await self._threads.run(self._bucket.delete, [each.key for each in found])
 
     async def staged(self) -> Sequence[DeploymentId]:
         found: list[DeploymentId] = []
@@ -84,35 +77,39 @@ class Uploads:
         return found
 
     async def vouched(self, *, anew: bool = False) -> bool:
-        """Whether the store refuses wrong bytes by itself, as has been seen since it was opened."""
+        """Whether the store refuses wrong bytes by itself, as has been seen since it was opened; else see ``doubt``."""
         async with self._proving:
-            if self._vouches is None or anew:
-                self._vouches = await self._threads.run(self._proof.vouches)
-            return bool(self._vouches)
+            if self.doubt is None or anew:
+                self.doubt = await self._threads.run(self._proof.doubt)
+            return not self.doubt
 
     async def _verified(self, room: str) -> dict[Digest, Found]:
         """What lies in *room* and is what its name says; what is not is deleted."""
         listed: dict[Digest, Found] = {}
-        more = " "
-        while more:
-            page = await self._threads.run(self._bucket.page, room, more=more.strip())
-            listed |= {sha256: found for found in page.objects if (sha256 := digest_of(found.key))}
-            more = page.more
+        async for page in self._pages(room):
+            listed |= {sha256: found for found in page if (sha256 := digest_of(found.key))}
         known = self._known(room)
-        unproven = [
-            sha256 for sha256, found in listed.items() if sha256 not in known or known[sha256].etag != found.etag
-        ]
-        if unproven and not await self.vouched():
-            right = await self._threads.each(
-                lambda sha256: self._is_right(listed[sha256], sha256), unproven, _HASHED_AT_ONCE
-            )
-            for sha256, is_right in zip(unproven, right, strict=True):
-                if not is_right:
-                    del listed[sha256]
-                    known.pop(sha256, None)
+        same = {sha256 for sha256, found in listed.items() if sha256 in known and known[sha256].etag == found.etag}
+        unproven = sorted(listed.keys() - same)
+        if unproven and await self.vouched():
+            unproven = [sha256 for sha256 in unproven if sha256 in known]  # exchanged since: whoever vouches
+        right = await self._threads.each(lambda each: self._is_right(listed[each], each), unproven, _HASHED_AT_ONCE)
+        for sha256, is_right in zip(unproven, right, strict=True):
+            if not is_right:
+                del listed[sha256]
+                known.pop(sha256, None)
         known.update(listed)
         self._forget_some(room)
         return listed
+
+    async def _pages(self, prefix: str) -> AsyncIterator[list[Found]]:
+        """All that lies under *prefix*, a page at a time; none is empty."""
+        page = await self._threads.run(self._bucket.page, prefix)
+        while page.objects:
+            yield page.objects
+            if not page.more:
+                return
+            page = await self._threads.run(self._bucket.page, prefix, more=page.more)
 
     def _is_right(self, found: Found, sha256: Digest) -> bool:
         digest = hashlib.sha256()
@@ -174,7 +171,8 @@ class Uploads:
         return self._rooms.setdefault(room, {})
 
     def _forget_some(self, room: str) -> None:
-        self._rooms.move_to_end(room)
+        if room in self._rooms:  # else it was cleared meanwhile
+            self._rooms.move_to_end(room)
         count = sum(map(len, self._rooms.values()))
         while count > _MOST_KNOWN and len(self._rooms) > 1:
             count -= len(self._rooms.popitem(last=False)[1])

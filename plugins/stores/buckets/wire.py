@@ -6,6 +6,7 @@ rest.
 """
 
 import random
+import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,11 +21,12 @@ from urllib3.util import Retry, Timeout
 from plugins.stores.buckets.answers import AnsweredNo, is_error
 from plugins.stores.buckets.config import BucketConfig
 from plugins.stores.buckets.signing import NOTHING, Signer
+from scalemesh.errors import ConfigError
 
 AGAIN: Final = (429, 500, 502, 503, 504)  #: SlowDown is a 503
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 5.0
-_READERS: Final = 16  #: connections kept beside those of the threads
+_READERS: Final = 64  #: connections kept beside those of the threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Wire:
     """One bucket's connections. Every method blocks."""
 
     def __init__(self, config: BucketConfig, signer: Signer) -> None:
+        check_authority(config)
         self._config, self._signer = config, signer
         self._making = threading.Lock()
         self._pools: urllib3.PoolManager | None = None
@@ -129,6 +132,17 @@ class Wire:
             if self._pools is None:
                 self._pools = connections(self._config, url)
             return self._pools
+
+
+def check_authority(config: BucketConfig) -> None:
+    """Raises ConfigError if the file of an authority is named that cannot be used."""
+    try:
+        ssl.create_default_context(cafile=config.ca)
+    except (OSError, ssl.SSLError) as error:
+        fix = "name a PEM file with the certificate of the authority, readable for the daemon's account"
+        raise ConfigError(
+            f"the authority of the store, {config.ca}, cannot be read", why=str(error), fix=fix
+        ) from error
 
 
 def connections(config: BucketConfig, url: str) -> urllib3.PoolManager:

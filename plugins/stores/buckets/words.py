@@ -77,7 +77,7 @@ def unanswered(error: Exception, config: BucketConfig, kind: str) -> ScaleMeshEr
         return UnreachableError(
             f"the certificate of the store at {where} is not to be trusted", why=str(reason), fix=fix
         )
-    if isinstance(reason, http.TimeoutError):
+    if isinstance(reason, http.TimeoutError) and not isinstance(reason, http.NewConnectionError):
         return UnreachableError(f"the store at {where} does not answer in time", why=str(reason), fix=_fix(kind))
     return UnreachableError(f"the store at {where} cannot be reached", why=str(reason), fix=_fix(kind))
 

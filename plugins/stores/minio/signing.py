@@ -2,8 +2,8 @@
 
 import os
 import threading
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -40,8 +40,8 @@ _ROLE_WORDS: Final = (
 class MinioSigner:
     """A Signer."""
 
-    def __init__(self, config: MinioConfig) -> None:
-        self._config = config
+    def __init__(self, config: MinioConfig, now: Callable[[], datetime] = minio_time.utcnow) -> None:
+        self._config, self._now = config, now
         self._provider = _provider(config)
         self._asking = threading.Lock()
         self._address = _address(config, config.endpoint)
@@ -54,7 +54,7 @@ class MinioSigner:
         return self._config.region
 
     def signed(self, method: str, url: str, headers: Mapping[str, str], payload: str) -> Mapping[str, str]:
-        credentials, now, parts = self._credentials(), datetime.now(UTC), urlsplit(url)
+        credentials, now, parts = self._credentials(), self._now(), urlsplit(url)
         words: dict[str, str | list[str] | tuple[str]] = {
             **headers,
             "Host": parts.netloc,
@@ -91,7 +91,7 @@ class MinioSigner:
             url=urlsplit(f"{self._public}/{quote(key)}?{token}".rstrip("?")),
             region=self._config.region,
             credentials=credentials,
-            date=datetime.now(UTC),
+            date=self._now(),
             expires=int(timedelta(seconds=expires_s).total_seconds()),
         )
         return SignedRequest(url=urlunsplit(url))

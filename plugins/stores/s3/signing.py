@@ -1,9 +1,10 @@
 """Signs with botocore, and lets boto3 find credentials, region and the bucket's address."""
 
+import ipaddress
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import boto3
 from botocore import UNSIGNED
@@ -93,14 +94,23 @@ class S3Signer:
 
     def _address(self, session: Any, region: str, endpoint: str) -> str:
         """The bucket's URL as botocore's rules for endpoints make it."""
-        style = "path" if self._config.path_style else "auto"
-        settings = Config(signature_version=UNSIGNED, s3={"addressing_style": style})
+        host = urlsplit(endpoint).hostname or ""
+        is_path = self._config.path_style or host == "localhost" or _is_address(host)
+        settings = Config(signature_version=UNSIGNED, s3={"addressing_style": "path" if is_path else "virtual"})
         client = session.client(_SERVICE, region_name=region, endpoint_url=endpoint or None, config=settings)
         try:
             url: str = client.generate_presigned_url("get_object", Params={"Bucket": self._config.bucket, "Key": "k"})
         finally:
             client.close()
         return url.partition("?")[0].removesuffix("/k")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _frozen(credentials: Any) -> Any:
