@@ -70,18 +70,24 @@ class Follower:
             self._writer.write(packed(message))
 
     async def _move(self, message: dict[str, Any]) -> None:
-        """Read blobs where they live now. While sites are served, another store is opened beside that."""
-        moving = self._moving = asyncio.create_task(self._open(message["home"], message["n"]))
-        if not self._serves:
-            await moving
+        """Read blobs where they live now. While sites are served, that store is opened beside it.
 
-    async def _open(self, kind: str, number: int) -> None:
+        Raises:
+            ScaleMeshError, OSError: it cannot be opened, and nothing is served yet.
+        """
+        if self._serves:
+            self._moving = asyncio.create_task(self._move_meanwhile(message))
+        else:
+            self._store.follow(await self._stores.open(message["home"]))
+            self.tell({"followed": message["n"], "loaded": False})
+
+    async def _move_meanwhile(self, message: dict[str, Any]) -> None:
         try:
-            self._store.follow(await self._stores.open(kind))
-        except (ScaleMeshError, OSError):  # it does not follow, and is started anew
-            log.exception("a serving process cannot open the store", extra={"kind": kind})
+            self._store.follow(await self._stores.open(message["home"]))
+        except (ScaleMeshError, OSError):  # it does not follow, so it is started anew
+            log.exception("a serving process cannot open the store", extra={"kind": message["home"]})
             return
-        self.tell({"followed": number, "loaded": False})
+        self.tell({"followed": message["n"], "loaded": False})
 
     def _follow(self, message: dict[str, Any]) -> None:
         if "routes" in message:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -94,6 +94,19 @@ class Progress:
         if self._stop.is_set():
             raise Stopped
 
+    async def unless_stopped(self, work: Coroutine[None, None, None]) -> None:
+        """Do *work*, which may be waiting for something that is away; cancel it and raise Stopped if that is wanted."""
+        working, stopping = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise Stopped
+            working.result()
+        finally:
+            working.cancel()
+            stopping.cancel()
+            await asyncio.wait([working, stopping])
+
     async def pause(self, seconds: float) -> None:
         """Wait; raise Stopped as soon as somebody wants that."""
         try:
@@ -169,8 +182,11 @@ class Chores:
 
     async def serve(self) -> None:
         """Do what is asked for until cancelled; first what a daemon before this one was at."""
-        if (wanted := await self._unfinished()) is not None and self.current is None:
-            self.start(wanted)
+        try:
+            if (wanted := await self._unfinished()) is not None and self.current is None:
+                self.start(wanted)
+        except ScaleMeshError as error:
+            log.warning("what an earlier daemon was at is not known", extra={"error": str(error)})
         while True:
             await self._do(await self._begun.get())
 

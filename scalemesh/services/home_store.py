@@ -7,11 +7,11 @@ assignment), ``end`` (only the new home is written to). Somebody copies what was
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from scalemesh.errors import ScaleMeshError, UnreachableError
 from scalemesh.ports import Direct, Finding, LocalFiles, Store
@@ -26,6 +26,14 @@ log = logging.getLogger(__name__)
 LANES: Final = 8  #: blobs of one call that are copied at a time
 REST_S: Final = 5.0  #: a target that did not answer is not asked by publishes for so long; the copying catches up
 NOWHERE: Final = Path("/dev/null/elsewhere")  #: no file can be below what is no folder
+
+
+@runtime_checkable
+class Cached(Protocol):
+    """What a store is besides, if it keeps what is read often on this machine."""
+
+    def ask(self, in_memory: Callable[[], Iterable[Digest]]) -> None:
+        """Let *in_memory* say from now on which blobs are read from memory: they are in use too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class HomeStore:
         self._target: Place | None = None
         self._is_double = self._is_strict = False
         self._turns, self._writes = Turns(), InFlight()
+        self._in_memory: Callable[[], Iterable[Digest]] = tuple
         self._rests_until = float("-inf")
         self.missed = 0  #: writes that reached the home alone while they should have reached both
 
@@ -82,11 +91,13 @@ class HomeStore:
         if self._target is None or not self._is_strict:
             raise RuntimeError("there is no target that has everything")
         self._home, self._former, self._target = self._target, self._home, None
+        self.ask(self._in_memory)
 
     def follow(self, place: Place) -> None:
         """The blobs have moved to *place*: for processes that only read."""
         if place.kind != self._home.kind:
             self._home, self._former = place, self._home
+            self.ask(self._in_memory)
 
     async def end(self) -> None:
         """Write to the home alone, moved or not."""
@@ -224,14 +235,15 @@ class HomeStore:
             raise UnreachableError(f"blobs of a {self._home.kind} store are read through the daemon")
         return await store.download_url(sha256)
 
-    @property
-    def is_direct(self) -> bool:
-        """Whether builders can speak to the home without the daemon between."""
-        return isinstance(self._home.store, Direct)
-
     def path(self, sha256: Digest) -> Path:
         store = self._home.store
         return store.path(sha256) if isinstance(store, LocalFiles) else NOWHERE
+
+    def ask(self, in_memory: Callable[[], Iterable[Digest]]) -> None:
+        """Let the cache of the home, and of any later one, know which blobs are read from memory."""
+        self._in_memory = in_memory
+        if isinstance(self._home.store, Cached):
+            self._home.store.ask(in_memory)
 
     # How
 

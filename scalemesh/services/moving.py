@@ -108,7 +108,10 @@ class Moving:
     async def tidy(self) -> None:
         """Until cancelled: let go of the former store once no upload lies in its staging area any more."""
         while True:
-            await self.look_at_leftovers()
+            try:
+                await self.look_at_leftovers()
+            except Exception:  # of a store's own, perhaps: nothing hangs on this
+                log.exception("a bug: the former store cannot be looked at")
             await asyncio.sleep(LOOK_S)
 
     async def look_at_leftovers(self) -> None:
@@ -172,7 +175,7 @@ class Moving:
             try:
                 async with aclosing(self._home.blobs(after)) as pages:
                     async for page in pages:
-                        await self._bring(run, page)
+                        await run.progress.unless_stopped(self._bring(run, page))
                         after, tries = page[-1].sha256 if page else after, 0
                         if is_noted and after and loop.time() - noted_at >= NOTE_S:
                             await self._note(after)

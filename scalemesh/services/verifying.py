@@ -78,7 +78,7 @@ class Verifying:
             after = FIRST
             async with aclosing(self._pages(progress)) as pages:
                 async for page in pages:
-                    await look.at_page(after, page)
+                    await progress.unless_stopped(look.at_page(after, page))
                     after = page[-1].sha256
             await look.at_gap(after, LAST, ())
         return {

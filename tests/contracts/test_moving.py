@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import aclosing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from scalemesh.ports import Store
 from scalemesh.services import homes
 from scalemesh.services.chores import Progress, Stopped, Wanted
 from scalemesh.services.home_store import HomeStore
+from scalemesh.services.lanes import in_lanes
 from scalemesh.values import DeploymentId, Digest
 from tests.contracts.crash_moving import CONTENTS
 from tests.contracts.moves import TO, Two, blob_of, chunks_of, comes_and_goes, new_progress, put, read, two, utc_now
@@ -189,6 +191,29 @@ async def test_a_target_that_is_away_holds_up_no_write_and_is_waited_for(tmp_pat
             assert (await moving)["well"]
         assert await read(both.home.home.raw, during.sha256) == b"during"
         assert len(await held(both.home.home.raw)) == 31
+
+
+async def test_what_the_target_missed_during_the_last_look_makes_it_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, progress = False, new_progress()
+    late = min((b"late %d" % number for number in range(3000)), key=lambda data: blob_of(data).sha256)
+    async with two(tmp_path, comes_and_goes(lambda: away)) as both:
+        for number in range(30):
+            await put(both.home, b"blob %d" % number)
+        assert min(await held(both.home)) > blob_of(late).sha256
+
+        async def lanes(*words: Any, **more: Any) -> None:
+            nonlocal away
+            if progress.phase == "comparing" and progress.done and await both.home.missing([blob_of(late).sha256]):
+                away = True  # for just so long that one write misses it, whose place was looked at already
+                await put(both.home, late)
+                away = False
+            await in_lanes(*words, **more)
+
+        monkeypatch.setattr("scalemesh.services.moving.in_lanes", lanes)
+        assert (await both.move(progress))["well"]
+        assert await read(both.home.home.raw, blob_of(late).sha256) == late
 
 
 async def test_a_target_that_does_not_work_begins_no_move(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,10 +36,17 @@ secret_key = "{secret_key}"
 
 @pytest_asyncio.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[RunningDaemon]:
+    async with home_of(tmp_path, s3_servers.url_of("weed")) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def home_of(tmp_path: Path, url: str) -> AsyncIterator[RunningDaemon]:
+    """A daemon whose blobs live on the disk, and that knows a bucket."""
     table = TABLE.format(
         bucket=s3_servers.BUCKET,
         prefix=tmp_path.name,
-        url=s3_servers.url_of("weed"),
+        url=url,
         region=s3_servers.REGION,
         access_key=s3_servers.ACCESS_KEY,
         secret_key=s3_servers.SECRET_KEY,
@@ -163,6 +171,35 @@ async def test_a_daemon_that_is_killed_goes_on_with_the_move(daemon: RunningDaem
     assert (code, said.split()[0]) == (0, "moved")
     code, said, talked = await command(daemon, "store", "verify", "--json")
     assert code == 0, (said, talked)
+
+
+async def test_a_store_that_is_killed_midway_is_waited_for_and_the_command_may_leave(tmp_path: Path) -> None:
+    server = s3_servers.fresh("weed")
+    async with home_of(tmp_path, server.url) as daemon:
+        await publish(daemon)
+        leaving = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "scalemesh", "store", "migrate", "--to", "s3", "--config", str(daemon.config)),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await daemon.eventually(lambda: phase_of(daemon, "copying"), 30)
+        server.kill()
+        await daemon.eventually(lambda: waits(daemon), 60)
+        leaving.send_signal(signal.SIGINT)
+        async with asyncio.timeout(20):
+            _, talked = await leaving.communicate()
+        assert leaving.returncode == 130
+        assert b"`scalemesh store migrate --stop` stops it" in talked
+        await publish(daemon, index=b"<h1>two</h1>", extra=b"<h1>extra</h1>")  # nobody's deployment waits for it
+        assert (await command(daemon, "store", "migrate", "--stop"))[0] == 0
+        assert (await daemon.call("GET", "/store"))["move"]["is_stopped"]
+        assert (await command(daemon, "store", "migrate"))[0] == 5
+        server.start()
+        assert (await command(daemon, "store", "migrate", "--to", "s3"))[0] == 0
+        await everything_answers(daemon)
+
+
+async def waits(daemon: RunningDaemon) -> bool:
+    return str((await daemon.call("GET", "/chores/current"))["words"]).startswith("waiting: ")
 
 
 async def test_a_kind_that_is_changed_without_a_move_is_refused_at_the_start(daemon: RunningDaemon) -> None:
