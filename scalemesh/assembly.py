@@ -18,6 +18,7 @@ from scalemesh.services.builds import BuildCalls
 from scalemesh.services.cached_store import CachedStore
 from scalemesh.services.caches import Caches
 from scalemesh.services.callers import Callers
+from scalemesh.services.chores import Chores
 from scalemesh.services.collector import GRACE, Collector
 from scalemesh.services.deployer import Deployer
 from scalemesh.services.disk_room import DiskRoom
@@ -25,23 +26,27 @@ from scalemesh.services.encoder import Encoder
 from scalemesh.services.endings import Endings
 from scalemesh.services.executors import Executors
 from scalemesh.services.holdings import Holdings
+from scalemesh.services.home_store import HomeStore
 from scalemesh.services.janitor import Janitor
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.leftovers import Leftovers
 from scalemesh.services.links import Links
 from scalemesh.services.listings import Listings
 from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.services.moving import Moving
+from scalemesh.services.openings import Openings
 from scalemesh.services.projects import Projects
 from scalemesh.services.publisher import Publisher, Stored
 from scalemesh.services.receiving import Receiving
 from scalemesh.services.releases import Releases
 from scalemesh.services.retention import Expiry
 from scalemesh.services.room import Room
-from scalemesh.services.routing import Followers, RouteTable
+from scalemesh.services.routing import Followers, Nobody, RouteTable
 from scalemesh.services.scheduler import Scheduler
 from scalemesh.services.uploads import Uploads
 from scalemesh.services.usage import Measure, Usages, size_of
 from scalemesh.services.vault import BuildTokens, Vault, load_key
+from scalemesh.services.verifying import Verifying
 from scalemesh.values import Digest
 
 DAY_S: Final = 24 * 3600
@@ -52,7 +57,8 @@ class Plugins:
     """The four plug points, opened."""
 
     executors: Mapping[str, Executor]  #: by kind; the first is the default
-    store: Store
+    store: HomeStore
+    stores: Openings
     logs: LogStore
     bus: LogBus
 
@@ -72,25 +78,31 @@ class Storage:
     """What keeps blobs, and throws them away."""
 
     caches: Caches
+    chores: Chores
     collector: Collector
     disk: DiskRoom
     encoder: Encoder
     holdings: Holdings
+    moving: Moving
     stored: Stored
     windows: AssetWindows
 
 
-def store_services(config: Config, ledger: Ledger, store: Store) -> Storage:
-    """Join what works on *store*."""
-    database, now = ledger.database, utc_now
+def store_services(config: Config, ledger: Ledger, plugins: Plugins, followers: Followers) -> Storage:
+    """Join what works on the store."""
+    database, store, now = ledger.database, plugins.store, utc_now
+    moving = Moving(database, store, plugins.stores, configured=config.kinds("store")[0], tell=followers.move, now=now)
+    works = {"migrate": moving.run, "verify": Verifying(database, store).run}
     holdings = Holdings(database, store)
     receiving = Receiving(database, store, holdings, config.builds.limits())
     return Storage(
         caches=Caches(config.data_dir / "caches", project_bytes=config.builds.cache_mib * MIB),
+        chores=Chores(works, moving.unfinished, now=now),
         collector=Collector(database, store, holdings, grace=GRACE, now=now),
-        disk=disk_room(config, store),
+        disk=disk_room(config, store.home.raw),
         encoder=Encoder(ledger, store, holdings, most_bytes=config.serving.encoded_file_mib * MIB),
         holdings=holdings,
+        moving=moving,
         stored=Stored(store, holdings, Listings(store), receiving),
         windows=AssetWindows(ledger, store, holdings, days=config.serving.asset_window_days, now=now),
     )
@@ -129,19 +141,19 @@ def upkeep_of(
     return Upkeep(
         expiry=expiry,
         janitor=Janitor(parts, is_tight=lambda: not disk.takes_builds, now=now),
-        usages=Usages(database, disk, beside_blobs(config, storage), now=now),
+        usages=Usages(database, disk, beside_blobs(config, storage, plugins.store), now=now),
     )
 
 
-def beside_blobs(config: Config, storage: Storage) -> dict[str, Measure]:
+def beside_blobs(config: Config, storage: Storage, store: HomeStore) -> dict[str, Measure]:
     """What takes room besides the blob store, and how it is measured."""
 
     async def uploads() -> int:
         return storage.stored.receiving.in_flight_bytes()
 
     async def local_cache() -> int:
-        store = storage.stored.store
-        return store.used_bytes() if isinstance(store, CachedStore) else 0
+        near = store.home.store
+        return near.used_bytes() if isinstance(near, CachedStore) else 0
 
     def files(*paths: Path) -> Measure:
         return lambda: size_of(paths)
@@ -204,7 +216,7 @@ def assemble(
     room = Room(executors, builds, memory_for_builds(config))
     ledger = Ledger(database, routes, followers)
     logs = LogPipeline(plugins.logs, plugins.bus, now=now, counted=counted)
-    storage = store_services(config, ledger, plugins.store)
+    storage = store_services(config, ledger, plugins, followers or Nobody())
     stored, windows, encoder, caches = storage.stored, storage.windows, storage.encoder, storage.caches
     endings = Endings(ledger, stored.receiving, logs, now=now)
     scheduler = Scheduler(

@@ -4,24 +4,29 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
 from scalemesh import registry
-from scalemesh.assembly import Plugins, Services, assemble
+from scalemesh.assembly import Plugins, Services, assemble, utc_now
 from scalemesh.config import Builds, Config, Hosts
 from scalemesh.daemon import Daemon, bound_sockets, only_daemon, until_signal
 from scalemesh.db.database import open_database
+from scalemesh.db.homes import Home
 from scalemesh.edge.assembly import make_edge
 from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.workers import Workers
 from scalemesh.errors import ConfigError, RefusedError, ScaleMeshError
 from scalemesh.ports import Checks, Finding
+from scalemesh.services import homes
 from scalemesh.services.build_environment import read_bundle
 from scalemesh.services.explaining import Explainer
-from scalemesh.services.near_store import open_store
+from scalemesh.services.home_store import HomeStore
+from scalemesh.services.near_store import places
+from scalemesh.services.openings import openings
 from scalemesh.services.outgoing import Outgoing
 from scalemesh.services.proofs import PROBE_S, proven
 from scalemesh.services.routing import RouteTable
@@ -35,19 +40,23 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_plugins(config: Config, *, is_daemon: bool = True) -> AsyncIterator[Plugins]:
-    """Open what fills each plug point; closed in the opposite order. *is_daemon*: not beside a running one."""
+async def open_plugins(config: Config, home: Home, *, is_daemon: bool = True) -> AsyncIterator[Plugins]:
+    """Open what fills each plug point, blobs living in *home*; closed in the opposite order.
+
+    *is_daemon*: not beside a running one.
+    """
     root = config.git.file_root
     if root is not None and not root.is_dir():
         raise ConfigError(f"git.file_root = {str(root)!r}: no such folder", fix="make it, or correct the path")
     owner = owner_of(load_key(config.data_dir / "key"))
     async with AsyncExitStack() as opened:
         use = opened.enter_async_context
-        store = await use(open_store(config, is_keeper=is_daemon))
+        stores = await use(openings(places(config, is_keeper=is_daemon)))
+        store = HomeStore(await stores.open(home.kind), await stores.former(home))
         points = {point: await use(registry.open_point(point, config, owner)) for point in ("logs", "bus")}
         kinds = config.kinds("executor")
         executors = {kind: await use(registry.open_point("executor", config, owner, kind=kind)) for kind in kinds}
-        yield Plugins(executors=executors, store=store, **points)
+        yield Plugins(executors=executors, store=store, stores=stores, **points)
 
 
 @asynccontextmanager
@@ -56,7 +65,8 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
     async with AsyncExitStack() as opened:
         listeners = opened.enter_context(bound_sockets(config.listen, max(1, config.serving_processes)))
         database = await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
-        plugins = await opened.enter_async_context(open_plugins(config))
+        home = await homes.settle(database, config.kinds("store")[0], utc_now)
+        plugins = await opened.enter_async_context(open_plugins(config, home))
         await prove(plugins)
         proxy = await opened.enter_async_context(Proxy(config.proxy))
         for finding in of_proxies(config.hosts):
@@ -64,7 +74,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
                 log.warning("hosts: %s", finding.what, extra={"fix": finding.fix})
         metrics = Metrics()
         routes = RouteTable()
-        workers = serving_workers(config, listeners, routes, metrics.visits)
+        workers = serving_workers(config, home, listeners, routes, metrics.visits)
         services = assemble(
             config,
             database,
@@ -93,15 +103,22 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
             outlet=make_outlet(services, config.builds),
             workers=workers,
             edge=edge,
-            background=[
-                services.publisher.serve,
-                services.scheduler.serve,
-                services.storage.encoder.serve,
-                services.upkeep.janitor.serve,
-                partial(services.storage.disk.serve, services.room_changed),
-                partial(tell_of_builds, plugins.of_builds()),  # a tiny build: sites do not wait for it
-            ],
+            background=background(services, plugins),
         )
+
+
+def background(services: Services, plugins: Plugins) -> list[Callable[[], Coroutine[None, None, None]]]:
+    """What goes on beside answering, for as long as the daemon runs."""
+    return [
+        services.publisher.serve,
+        services.scheduler.serve,
+        services.storage.encoder.serve,
+        services.upkeep.janitor.serve,
+        partial(services.storage.disk.serve, services.room_changed),
+        services.storage.chores.serve,
+        services.storage.moving.tidy,
+        partial(tell_of_builds, plugins.of_builds()),  # a tiny build: sites do not wait for it
+    ]
 
 
 def make_outlet(services: Services, builds: Builds) -> Outlet:
@@ -110,12 +127,17 @@ def make_outlet(services: Services, builds: Builds) -> Outlet:
 
 
 def serving_workers(
-    config: Config, listeners: Sequence[socket.socket], routes: RouteTable, visited: Callable[[int, int, int], None]
+    config: Config,
+    home: Home,
+    listeners: Sequence[socket.socket],
+    routes: RouteTable,
+    visited: Callable[[int, int, int], None],
 ) -> Workers | None:
     """The processes that serve sites; None where the daemon does it itself."""
     if not config.serving_processes:
         return None
-    return Workers([sys.executable, "-m", "scalemesh.worker"], config, listeners, routes, visited=visited)
+    setup = replace(config, store={**config.store, "kind": home.kind})
+    return Workers([sys.executable, "-m", "scalemesh.worker"], setup, listeners, routes, visited=visited)
 
 
 async def serve(config: Config, ready: Callable[[Daemon], None] = lambda _daemon: None) -> None:
@@ -142,12 +164,15 @@ async def check(config: Config, executor: str | None = None) -> list[tuple[str, 
             f"{executor!r} is no executor of this config", fix=f"choose one of {', '.join(config.kinds('executor'))}"
         )
     async with AsyncExitStack() as opened:
-        await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
-        plugins = await opened.enter_async_context(open_plugins(config, is_daemon=False))
+        database = await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
+        configured = config.kinds("store")[0]
+        home = await homes.settle(database, configured, utc_now)
+        plugins = await opened.enter_async_context(open_plugins(config, home, is_daemon=False))
         if executor is not None:
             return await findings({f"executor.{executor}": plugins.executors[executor]})
         found = await findings(plugins.all())
         told = [("hosts", finding) for finding in of_proxies(config.hosts)]
+        told += [("store", finding) for finding in homes.finding_of(home, configured)]
         told += [("builds", finding) for finding in (*of_authorities(config.builds), *of_address(config))]
         return [*told, *found]
 

@@ -5,6 +5,7 @@ daemon's. The config comes by standard input. It ends when the channel does, wha
 """
 
 import asyncio
+import logging
 import pickle
 import signal
 import socket
@@ -24,27 +25,43 @@ from scalemesh.edge.channel import packed, read_message, read_routes
 from scalemesh.edge.listening import open_edge
 from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.workers import hand_over
+from scalemesh.errors import ScaleMeshError
 from scalemesh.services.callers import Callers
-from scalemesh.services.near_store import open_store
+from scalemesh.services.home_store import HomeStore
+from scalemesh.services.near_store import places
+from scalemesh.services.openings import Openings, openings
 from scalemesh.services.routing import RouteTable
 from scalemesh.values import ProjectId
+
+log = logging.getLogger(__name__)
 
 
 class Follower:
     """Serves by what the daemon tells, and tells it what was served."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, store: HomeStore, stores: Openings) -> None:
         self.routes = RouteTable()
-        self._writer = writer
+        self._writer, self._store, self._stores = writer, store, stores
+        self._serves = False
+        self._moving: asyncio.Task[None] | None = None
 
     async def heard(self, reader: asyncio.StreamReader) -> bool:
         """Follow what comes until all is there for serving; False at the end of the channel."""
         while (message := await read_message(reader)) is not None:
             self._follow(message)
             if message.get("serve"):
+                self._serves = True
                 return True
-            self.tell({"followed": message["n"], "loaded": message.get("loaded", False)})
+            if "home" in message:
+                await self._move(message)
+            else:
+                self.tell({"followed": message["n"], "loaded": message.get("loaded", False)})
         return False
+
+    async def close(self) -> None:
+        if self._moving is not None:
+            self._moving.cancel()
+            await asyncio.wait([self._moving])
 
     def visited(self, status: int, count: int, body_bytes: int) -> None:
         self.tell({"visits": [[status, count, body_bytes]]})
@@ -52,6 +69,26 @@ class Follower:
     def tell(self, message: dict[str, Any]) -> None:
         if not self._writer.is_closing():
             self._writer.write(packed(message))
+
+    async def _move(self, message: dict[str, Any]) -> None:
+        """Read blobs where they live now. While sites are served, that store is opened beside it.
+
+        Raises:
+            ScaleMeshError, OSError: it cannot be opened, and nothing is served yet.
+        """
+        if self._serves:
+            self._moving = asyncio.create_task(self._move_meanwhile(message))
+        else:
+            self._store.follow(await self._stores.open(message["home"]))
+            self.tell({"followed": message["n"], "loaded": False})
+
+    async def _move_meanwhile(self, message: dict[str, Any]) -> None:
+        try:
+            self._store.follow(await self._stores.open(message["home"]))
+        except (ScaleMeshError, OSError):  # it does not follow, so it is started anew
+            log.exception("a serving process cannot open the store", extra={"kind": message["home"]})
+            return
+        self.tell({"followed": message["n"], "loaded": False})
 
     def _follow(self, message: dict[str, Any]) -> None:
         if "routes" in message:
@@ -64,9 +101,11 @@ class Follower:
 async def serve(config: Config, listener: socket.socket, channel: socket.socket, handing: socket.socket) -> None:
     """Serve sites until the channel ends."""
     reader, writer = await asyncio.open_unix_connection(sock=channel)
-    follower = Follower(writer)
     async with AsyncExitStack() as opened:
-        store = await opened.enter_async_context(open_store(config, is_keeper=False))
+        stores = await opened.enter_async_context(openings(places(config, is_keeper=False)))
+        store = HomeStore(await stores.open(config.kinds("store")[0]))
+        follower = Follower(writer, store, stores)
+        opened.push_async_callback(follower.close)
         proxy = await opened.enter_async_context(Proxy(config.proxy))
         callers = Callers(config.hosts.trusted_proxies, config.hosts.public_url)
         edge = make_edge(config, follower.routes, store, callers, proxy, follower.visited)

@@ -34,6 +34,7 @@ VERBS: Final = {
     "detect": "scalemesh.cli.detect:detect",
     "rules": "scalemesh.cli.rules:rules",
     "builder": "scalemesh.cli.builder:builder",
+    "store": "scalemesh.cli.store:store",
     "serve": "scalemesh.cli.daemon:serve",
     "check": "scalemesh.cli.daemon:check",
     "plugins": "scalemesh.cli.daemon:plugins",
@@ -85,7 +86,7 @@ def scalemesh(ctx: click.Context) -> None:
     ./.scalemesh/config.toml or /etc/scalemesh/config.toml). From elsewhere set SCALEMESH_URL and SCALEMESH_TOKEN.
 
     Standard output is the answer alone; progress, logs and errors go to standard error. Exit codes: 0 done, 1 failed,
-    2 wrong usage, 3 no daemon answers, 4 not allowed or not found, 130 interrupted.
+    2 wrong usage, 3 no daemon answers, 4 not allowed or not found, 5 stopped, 130 interrupted.
     """
     ctx.ensure_object(Place)
 

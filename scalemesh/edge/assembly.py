@@ -11,8 +11,8 @@ from scalemesh.edge.origins.proxy import Proxy
 from scalemesh.edge.quick import Quick
 from scalemesh.edge.visit import Visits
 from scalemesh.ports import BlobStore, LocalFiles
-from scalemesh.services.cached_store import CachedStore
 from scalemesh.services.callers import Callers
+from scalemesh.services.home_store import Cached
 from scalemesh.services.routing import RouteTable
 
 
@@ -31,7 +31,7 @@ def make_edge(
     file_of = store.path if isinstance(store, LocalFiles) else None
     sites = Sites(store, capacity_bytes=serving.manifest_cache_mib * MIB, file_of=file_of)
     quick = Quick(routes, sites, blobs, file_of=file_of, capacity_bytes=half, now=_utc_now)
-    if isinstance(store, CachedStore):
+    if isinstance(store, Cached):
         store.ask(quick.in_memory)
     return Edge(
         visits=Visits(routes, store, blobs=blobs, sites=sites, callers=callers, proxy=proxy, now=_utc_now),

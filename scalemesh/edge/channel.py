@@ -1,7 +1,7 @@
 """The words between the daemon and its serving workers: one JSON object a message, behind its length.
 
-To a worker: routes of a project, or that it is gone, each with a number. From it: which numbers it has followed, and
-which answers it gave.
+To a worker: routes of a project, or that it is gone, or which store the blobs have moved to, each with a number. From
+it: which numbers it has followed, and which answers it gave.
 """
 
 import asyncio

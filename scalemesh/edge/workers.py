@@ -20,6 +20,7 @@ from scalemesh.values import ProjectId, Route
 log = logging.getLogger(__name__)
 FOLLOW_S: Final = 0.05  #: a worker that has not followed a change by then is dropped
 START_S: Final = 30.0
+MOVE_S: Final = 30.0  #: as FOLLOW_S, for opening another store
 STOP_S: Final = 6.0
 RETRY_S: Final = (0.05, 0.2, 1.0, 5.0)  #: before a worker that ended is started anew; the last one again and again
 
@@ -66,12 +67,19 @@ class Workers:
         self._numbers += 1
         await self._tell({"n": self._numbers, "gone": project})
 
-    async def _tell(self, message: dict[str, Any]) -> None:
+    async def move(self, kind: str) -> None:
+        """Tell where the blobs live now, and wait until every worker reads there; else as ``follow``, within MOVE_S."""
+        self._numbers += 1
+        for worker in self._workers:
+            worker.home = kind
+        await self._tell({"n": self._numbers, "home": kind}, within_s=MOVE_S)
+
+    async def _tell(self, message: dict[str, Any], *, within_s: float = FOLLOW_S) -> None:
         data = packed(message)
         waits = [worker.tell(message["n"], data) for worker in self._workers]
         asked = [wait for wait in waits if wait is not None]
         if asked:
-            await asyncio.wait(asked, timeout=FOLLOW_S)
+            await asyncio.wait(asked, timeout=within_s)
             await asyncio.sleep(0)  # what came in while we were busy ourselves counts too
             await asyncio.sleep(0)
         for worker in self._workers:
@@ -91,6 +99,7 @@ class Worker:
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._must_follow = False  #: it serves, or is about to
         self.is_ready = asyncio.Event()
+        self.home: str | None = None  #: kind of the store that the blobs have moved to, since it was set up
 
     async def keep_running(self, adopt: Adopt) -> None:
         """Run it; when it ends, run it again."""
@@ -155,6 +164,8 @@ class Worker:
         return process
 
     def _everything(self) -> Iterable[bytes]:
+        if self.home is not None:
+            yield packed({"n": 0, "home": self.home})
         for project, generation, routes in self._routes.all():
             yield packed(routes_message(0, project, generation, routes))
         yield packed({"n": 0, "loaded": True})

@@ -1,4 +1,4 @@
-"""Opens the store, for the daemon and for each serving process beside it."""
+"""Opens stores as near as they can be had, for the daemon and for each serving process beside it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,30 +6,34 @@ from contextlib import asynccontextmanager
 from scalemesh import registry
 from scalemesh.config import MIB, Config
 from scalemesh.keeping import Disk
-from scalemesh.ports import Store
 from scalemesh.services.cache_files import SPARE
 from scalemesh.services.cached_store import open_near
 from scalemesh.services.disk_room import BACK_PERCENT
+from scalemesh.services.home_store import Place
+from scalemesh.services.openings import Open
 from scalemesh.services.vault import load_key, owner_of
 
 
-@asynccontextmanager
-async def open_store(config: Config, *, is_keeper: bool) -> AsyncIterator[Store]:
-    """The store, as near as it can be had: one that lies elsewhere is read through the cache of this machine.
+def places(config: Config, *, is_keeper: bool) -> Open:
+    """Opens stores by their tables of the config: that of the kind which fills the plug point, and any other.
 
-    *is_keeper*: as ``open_near``.
-
-    Raises:
-        ConfigError: no such kind, its package does not import, or wrong settings.
-        UnreachableError: its folder, or that of the cache, cannot be used.
+    One that lies elsewhere is read through a cache of this machine, which each kind has for itself. *is_keeper*: as
+    ``open_near``. What is opened raises ConfigError for settings that have mistakes, UnreachableError for a folder that
+    cannot be used.
     """
     owner = owner_of(load_key(config.data_dir / "key"))
-    root, capacity_bytes = config.data_dir / "cache", config.cache.blobs_mib * MIB
-    async with (
-        registry.open_point("store", config, owner) as store,
-        open_near(store, root, capacity_bytes, is_keeper=is_keeper, spare=spare(config.disk)) as near,
-    ):
-        yield near
+    capacity_bytes, left_free = config.cache.blobs_mib * MIB, spare(config.disk)
+
+    @asynccontextmanager
+    async def open_place(kind: str) -> AsyncIterator[Place]:
+        root = config.data_dir / "cache" / kind
+        async with (
+            registry.open_point("store", config, owner, kind=kind) as raw,
+            open_near(raw, root, capacity_bytes, is_keeper=is_keeper, spare=left_free) as near,
+        ):
+            yield Place(kind, near, raw)
+
+    return open_place
 
 
 def spare(limits: Disk) -> float:

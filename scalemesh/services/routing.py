@@ -15,6 +15,9 @@ class Followers(Protocol):
     async def forget(self, project: ProjectId) -> None:
         """Return once none of them serves *project* any more."""
 
+    async def move(self, kind: str) -> None:
+        """Return once all of them read blobs from the store of that kind, or are out of the way."""
+
 
 class Nobody:
     """There are none."""
@@ -23,6 +26,9 @@ class Nobody:
         """Nothing to wait for."""
 
     async def forget(self, project: ProjectId) -> None:
+        """Nothing to wait for."""
+
+    async def move(self, kind: str) -> None:
         """Nothing to wait for."""
 
 

@@ -14,6 +14,7 @@ from scalemesh.ports import Checks
 from scalemesh.services.builds import BuildCalls
 from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.explaining import Explainer
+from scalemesh.web.api.chores import ChoreRoutes
 from scalemesh.web.api.deployments import DeploymentRoutes
 from scalemesh.web.api.explain import ExplainRoutes
 from scalemesh.web.api.health import HealthRoutes
@@ -103,6 +104,7 @@ def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool)
         UploadRoutes(services.uploads, deployer).table(),
         LogRoutes(logs, deployer, followers, views, gate).table(),
         StorageRoutes(storage.disk, upkeep.usages, upkeep.janitor, upkeep.expiry).table(),
+        ChoreRoutes(services.storage.chores, services.storage.moving).table(),
         LiveRoutes(deployer, followers, views, gate).table(),
     ]
 

@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from scalemesh.assembly import Plugins, Services, assemble
@@ -12,10 +14,13 @@ from scalemesh.config import Builds, Config, Hosts
 from scalemesh.db.database import open_database
 from scalemesh.edge.visit import Visits
 from scalemesh.ports import Store
+from scalemesh.services import homes
 from scalemesh.services.builds import Attempt, Success
 from scalemesh.services.deployer import Wanted
 from scalemesh.services.explaining import Explainer
+from scalemesh.services.home_store import HomeStore, Place
 from scalemesh.services.listings import OutputFile
+from scalemesh.services.openings import openings
 from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Project, State, User
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.openers import BUSES, LOG_STORES, STORES
@@ -33,7 +38,7 @@ class Life:
     user: User
     explainer: Explainer
     executors: Mapping[str, EndsWhenTold]  #: by kind; ``executor`` is the first
-    store: Store
+    store: HomeStore
 
     async def project(self, url: str = URL) -> Project:
         return await self.services.projects.of_source(self.user, url)
@@ -97,19 +102,27 @@ async def begin(
     *,
     hosts: Hosts | None = None,
     open_store: Callable[[Path], AbstractAsyncContextManager[Store]] = STORES["disk"],
+    configured: str = "disk",
 ) -> AsyncIterator[Life]:
-    """Open everything below *folder* and run the background work, as the daemon does. One executor is "local"."""
+    """Open everything below *folder* and run the background work, as the daemon does. One executor is "local".
+
+    *configured*: the kind of store that the config names; whatever it is, it is a folder of that name.
+    """
     executors = executors if isinstance(executors, Mapping) else {"local": executors}
     builds = builds or Builds(total_memory_mib=8192)
     kinds: dict[str, object] = {"kind": list(executors)}
     config = replace(Config(), data_dir=folder, builds=builds, hosts=hosts or Hosts(), executor=kinds)
+    config = replace(config, store={"kind": configured})
     async with (
         open_database(folder / "scalemesh.db") as database,
-        open_store(folder) as store,
+        openings(partial(place_below, folder, open_store)) as stores,
         LOG_STORES["sqlite"](folder) as logs,
         BUSES["memory"](64) as bus,
     ):
-        services = assemble(config, database, Plugins(executors=executors, store=store, logs=logs, bus=bus), 8080)
+        home = await homes.settle(database, configured, lambda: datetime.now(UTC))
+        store = HomeStore(await stores.open(home.kind), await stores.former(home))
+        plugins = Plugins(executors=executors, store=store, stores=stores, logs=logs, bus=bus)
+        services = assemble(config, database, plugins, 8080)
         await services.ledger.load()
         serving = (services.publisher.serve, services.scheduler.serve, services.upkeep.janitor.serve)
         work = [asyncio.create_task(serve()) for serve in serving]
@@ -124,6 +137,15 @@ async def begin(
             for task in work:
                 with suppress(asyncio.CancelledError):
                     await task
+
+
+@asynccontextmanager
+async def place_below(
+    folder: Path, open_store: Callable[[Path], AbstractAsyncContextManager[Store]], kind: str
+) -> AsyncIterator[Place]:
+    """A store that goes by the name *kind*, in a folder of its own unless it is the usual one."""
+    async with open_store(folder if kind == "disk" else folder / kind) as store:
+        yield Place(kind, store, store)
 
 
 async def once(data: bytes) -> AsyncGenerator[bytes]:

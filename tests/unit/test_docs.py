@@ -17,8 +17,10 @@ import pytest
 from scalemesh import errors, ports
 from scalemesh.config import Config, load
 from scalemesh.errors import ConfigError, ScaleMeshError
+from scalemesh.services.chores import Chore, Progress, Wanted
 from scalemesh.values import LogLine, Reason
 from scalemesh.web.api import deployments, explain, projects, session, storage, tokens, variables
+from scalemesh.web.api.chores import chore_view
 from scalemesh.web.api.views import Views, log_lines
 from scalemesh.web.app import make_control_app
 from scalemesh.web.metrics import Metrics
@@ -44,6 +46,7 @@ BODIES = {
     "POST /api/v1/gc": storage.WantedGc,
     "PUT /api/v1/account/password": session.NewPassword,
     "POST /api/v1/tokens": tokens.NewToken,
+    "POST /api/v1/chores": Wanted,
     "POST /api/v1/explain": explain.WantedExplanation,
 }
 PLUG_POINTS = {"executor": "executors", "store": "stores", "logs": "logstores", "bus": "logbus"}
@@ -240,6 +243,7 @@ def test_the_fields_of_a_body_are_those_that_the_documents_tell(heading: str) ->
 
 async def test_the_examples_of_the_api_have_the_fields_of_its_answers(tmp_path: Path) -> None:
     line = LogLine(number=1, at=datetime.now(UTC), step="build", stream="out", text="")
+    chore = Chore(wanted=Wanted(kind="verify"), progress=Progress(float), started_at=datetime.now(UTC))
     async with begin(tmp_path, EndsWhenTold()) as life:
         views = Views(life.services.routes, life.services.links)
         deployment = await life.services.deployer.get(await life.submit())
@@ -247,6 +251,7 @@ async def test_the_examples_of_the_api_have_the_fields_of_its_answers(tmp_path: 
             "A project": views.project(await life.project()),
             "A deployment": views.deployment(deployment),
             "A log line": log_lines([line])[0],
+            "GET /api/v1/chores/current": chore_view(chore),
             "GET /api/v1/deployments/{deployment}/logs": {"end": views.end(deployment)},
         }
     for heading, answer in real.items():

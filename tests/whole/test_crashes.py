@@ -52,6 +52,7 @@ LED_TO: Final[Mapping[str, list[Crash]]] = {
     "window.after_blob": [],  # nothing leaves production here: see the test of its own
     "collect.after_doom": [],  # an hour passes before anything is collected: tests/contracts/test_collector.py
     "collect.after_delete": [],
+    **{point: [] for point in POINTS if point.startswith("move.")},  # nothing moves here: contracts/test_moving.py
     "logs.after_append": [Crash("logs.after_append"), Crash("logs.after_append:3")],
     "ledger.before_routes": [Crash(f"ledger.before_routes:{n}") for n in (2, 3, 4, 5)],
     "end.after_commit": [

@@ -45,7 +45,7 @@ async def test_in_a_place_of_another_nothing_is_written_or_deleted(
     for call in (
         lambda: put(store, b"ours"),
         lambda: store.receive(A, 1, blob_of(b"ours"), once(b"ours")),
-        lambda: store.delete(blob.sha256),
+        lambda: store.delete([blob.sha256]),
         lambda: store.clear(A),
         lambda: store.adopt(A, 1, [blob.sha256]),
         lambda: store.upload_urls(A, 1, [blob]),
@@ -68,7 +68,7 @@ async def test_who_does_not_tell_whose_it_is_reads_and_does_not_write(kind: str,
     async with BUCKETS[kind](tmp_path, owner="") as store:
         assert await read(store, blob.sha256) == b"served"
         assert await store.missing([blob.sha256]) == set()
-        for call in (lambda: put(store, b"more"), lambda: store.delete(blob.sha256), lambda: store.clear(A)):
+        for call in (lambda: put(store, b"more"), lambda: store.delete([blob.sha256]), lambda: store.clear(A)):
             with pytest.raises(UnreachableError, match="for reading only"):
                 await call()
         with pytest.raises(NotFoundError):

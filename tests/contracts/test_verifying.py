@@ -1,0 +1,161 @@
+"""Verifying: everything is read, and what is damaged, missing or unknown is told with those who need it."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from scalemesh.errors import NotFoundError, UnreachableError
+from scalemesh.services.chores import Progress, Result, Stopped, Wanted
+from scalemesh.services.collector import Collector
+from scalemesh.services.home_store import HomeStore, Place
+from scalemesh.services.verifying import Verifying
+from scalemesh.values import Digest, Kept
+from tests.contracts.executors import EndsWhenTold
+from tests.contracts.life import Life, begin
+from tests.contracts.moves import NO_PAUSE, blob_of, new_progress, put, read, utc_now
+from tests.contracts.test_moving import damage
+
+VERIFY = Wanted(kind="verify")
+MEND = Wanted(kind="verify", mend=True)
+PAGE = b"<!doctype html><title>one</title>"
+
+
+async def verified(life: Life, wanted: Wanted = VERIFY, progress: Progress | None = None) -> Result:
+    verifying = Verifying(life.services.ledger.database, life.store, pauses_s=NO_PAUSE)
+    return await verifying.run(wanted, progress or new_progress())
+
+
+async def test_a_store_in_order_is_well(life: Life) -> None:
+    await life.ready(PAGE)
+    await life.ready(b"two")
+    result = await verified(life)
+    assert result["well"]
+    assert result["blobs"] >= 6  # of each its page, its listing, its manifest
+    assert result["unknown"]["count"] == 0
+
+
+async def test_what_is_damaged_is_told_with_its_deployments_and_mended_by_the_next(tmp_path: Path) -> None:
+    async with begin(tmp_path, EndsWhenTold()) as life:
+        first = await life.ready(PAGE)
+        second = await life.ready(PAGE)
+        page = blob_of(PAGE).sha256
+        damage(tmp_path, page)
+        result = await verified(life)
+        assert not result["well"]
+        assert result["damaged"]["first"] == [
+            {
+                "sha256": page,
+                "size_bytes": len(PAGE),
+                "held_by": [{"project": "site", "deployment": second}, {"project": "site", "deployment": first}],
+            }
+        ]
+        assert (await verified(life, MEND))["is_mended"]
+        with pytest.raises(NotFoundError):
+            await read(life.store, page)
+        await life.ready(PAGE)
+        assert await read(life.store, page) == PAGE
+        assert (await verified(life))["well"]
+
+
+async def test_what_is_missing_is_told_and_brought_by_the_next_deployment(life: Life) -> None:
+    deployment = await life.ready(PAGE)
+    page = blob_of(PAGE).sha256
+    await life.store.delete([page])
+    result = await verified(life)
+    assert not result["well"]
+    assert result["missing"]["first"] == [{"sha256": page, "held_by": [{"project": "site", "deployment": deployment}]}]
+    await verified(life, MEND)
+    await life.ready(PAGE)
+    assert (await verified(life))["well"]
+
+
+async def test_a_store_that_lost_everything_is_told_whole(life: Life) -> None:
+    await life.ready(PAGE)
+    async for page in life.store.blobs():
+        for kept in page:
+            await life.store.delete([kept.sha256])
+    result = await verified(life)
+    assert result["missing"]["count"] >= 3
+    assert result["blobs"] == 0
+
+
+async def test_what_nobody_knows_is_told_and_no_damage(life: Life) -> None:
+    blob = await put(life.store, b"a stranger")
+    result = await verified(life)
+    assert result["well"]
+    assert result["unknown"] == {
+        "count": 1,
+        "size_bytes": 10,
+        "first": [{"sha256": blob.sha256, "size_bytes": 10}],
+    }
+
+
+async def test_it_stops_when_asked_to(life: Life) -> None:
+    await life.ready(PAGE)
+    progress = new_progress()
+    progress.ask_to_stop()
+    with pytest.raises(Stopped):
+        await verified(life, VERIFY, progress)
+
+
+class BreaksOff:
+    """A store whose lists and reads break off now and then."""
+
+    def __init__(self, place: Place) -> None:
+        self._store, self._calls = place.raw, 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    async def blobs(self, after: Digest | None = None) -> AsyncGenerator[Sequence[Kept]]:
+        async for page in self._store.blobs(after):
+            self._break_off()
+            yield page
+
+    async def read(self, sha256: Digest, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
+        async for chunk in self._store.read(sha256, start, stop):
+            self._break_off()
+            yield chunk
+
+    def _break_off(self) -> None:
+        self._calls += 1
+        if self._calls % 3 == 0:
+            raise UnreachableError("it broke off")
+
+
+async def test_a_store_that_breaks_off_is_asked_again_and_damages_nothing(life: Life) -> None:
+    for number in range(20):
+        await put(life.store, os.urandom(9) + b"%d" % number)
+    await life.ready(PAGE)
+    broken: object = BreaksOff(life.store.home)
+    home = HomeStore(Place("disk", broken, broken))  # type: ignore[arg-type]
+    result = await Verifying(life.services.ledger.database, home, pauses_s=NO_PAUSE).run(VERIFY, new_progress())
+    assert result["well"]
+    assert result["unknown"]["count"] == 20
+    assert result["blobs"] >= 3
+
+
+async def test_deployments_that_come_and_go_meanwhile_look_like_no_damage(life: Life) -> None:
+    collector = Collector(
+        life.services.ledger.database, life.store, life.services.storage.holdings, grace=timedelta(0), now=utc_now
+    )
+
+    async def publish() -> None:
+        before = None
+        for number in range(12):
+            deployment = await life.ready(b"page %d" % number)
+            if before is not None:
+                await life.services.deployer.delete(before)
+                await collector.run()
+            before = deployment
+
+    publishing = asyncio.create_task(publish())
+    while not publishing.done():
+        result = await verified(life)
+        assert result["well"], result
+        assert result["unknown"]["count"] == 0, result
+    await publishing
