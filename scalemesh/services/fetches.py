@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 LANES: Final = 32  #: blobs that are fetched at once
 MOST_WAITING: Final = 2_000  #: blobs that are, or wait to be: the visitors of one more are told to come again
+TURN_S: Final = 10.0  #: so long a blob waits for its turn
+SLOW: Final = "the store gives blobs more slowly than they are asked for"
 FAILED_S: Final = 1.0  #: so long the answer of a store that does not give a blob counts for those who come later
 
 Fetch = Callable[[Digest], Coroutine[None, None, int]]
@@ -35,7 +37,7 @@ class Fetches:
         running = self._running.get(sha256)
         if running is None:
             if len(self._running) >= MOST_WAITING:
-                raise UnreachableError("the store gives blobs more slowly than they are asked for")
+                raise UnreachableError(SLOW)
             running = self._running[sha256] = _Running(self._in_turn(sha256))
             running.task.add_done_callback(partial(self._ended, sha256, running))
         return await running.descriptor()
@@ -49,8 +51,15 @@ class Fetches:
             await asyncio.wait(tasks)
 
     async def _in_turn(self, sha256: Digest) -> int:
-        async with self._lanes:
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._lanes.acquire()
+        except TimeoutError as cause:
+            raise UnreachableError(SLOW) from cause
+        try:
             return await self._fetch(sha256)
+        finally:
+            self._lanes.release()
 
     def _ended(self, sha256: Digest, running: "_Running", task: "asyncio.Task[int]") -> None:
         if not task.cancelled() and isinstance(error := task.exception(), UnreachableError):
