@@ -53,7 +53,7 @@ class Draft:
                 raise DamagedError(
                     f"the store's bytes of blob {self._sha256} are damaged",
                     why=f"{self._size + len(data)} bytes came, and their SHA-256 is another",
-                    fix="bring the blob back from a backup of the store, or deploy again what holds it",
+                    fix="run `scalemesh store verify --mend`, then deploy again the projects that it names",
                 )
             is_all = self._file is None
             try:

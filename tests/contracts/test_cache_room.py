@@ -10,8 +10,9 @@ from subprocess import run
 from scalemesh.services.cached_store import CachedStore
 from scalemesh.values import Digest
 from tests.contracts.near import Rig
-from tests.contracts.test_stores import ROOT, open_files, put, read
-from tests.contracts.visitors import until
+from tests.contracts.test_stores import ROOT, blob_of, open_files, put, read
+from tests.contracts.visitors import front_of, until
+from tests.contracts.visits import FILES, Site
 
 MIB = 1 << 20
 
@@ -33,6 +34,17 @@ async def test_what_was_not_used_for_longest_makes_room(rig: Rig) -> None:
         await near.tend()
         assert rig.cached() >= {blobs[1].sha256, blobs[2].sha256}
         assert blobs[3].sha256 not in rig.cached()
+
+
+async def test_visits_name_what_they_read_from_memory(quick_site: Site) -> None:
+    """Small files, large ones whose answers are ready, and the tables of the site."""
+    for _ in range(3):
+        for target in ("/about", "/film.mp4"):
+            assert (await quick_site.get(target)).status == 200
+    route = quick_site.routes.find("shop.localhost")
+    assert route is not None
+    wanted = {blob_of(FILES[name]).sha256 for name in ("about.html", "film.mp4")}
+    assert front_of(quick_site).quick.in_memory() == wanted | {route.manifest}
 
 
 async def test_the_cap_holds_while_other_processes_fill_the_cache(rig: Rig) -> None:
