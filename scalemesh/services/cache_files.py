@@ -37,9 +37,9 @@ _EVICTING: Final = 1 << 61  #: the byte of those who make room
 class CacheFiles:
     """The folder of one cache, as one process uses it."""
 
-    def __init__(self, root: Path, capacity_bytes: int, spare: float = SPARE) -> None:
-        """*spare* is the part of the disk that others should find free."""
-        self.root, self.capacity_bytes, self._spare = root, capacity_bytes, spare
+    def __init__(self, root: Path, capacity_bytes: int, *, is_keeper: bool, spare: float = SPARE) -> None:
+        """*spare* is the part of the disk that others should find free; a keeper sees to that, and to the capacity."""
+        self.root, self.capacity_bytes, self._spare, self._is_keeper = root, capacity_bytes, spare, is_keeper
         _lay_out(root)
         self._own, self._own_lock = _own_folder(root / "tmp")
         self._locks = os.open(root / "locks", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -132,7 +132,8 @@ class CacheFiles:
         Two looks at everything instead of a list of it: a million files take no memory.
         """
         with self._evicting, self._alone():
-            os.ftruncate(self._grown, 0)  # before the look: what is added meanwhile is counted twice, not never
+            if self._is_keeper:  # it alone counts on; before the look: what is added meanwhile counts twice, not never
+                os.ftruncate(self._grown, 0)
             ages: Counter[int] = Counter()
             for _, age, size_bytes in self._all():
                 ages[age] += size_bytes

@@ -142,8 +142,7 @@ class CachedStore:
             lacking_bytes = await self._in(self._readers, self._files.lacking_bytes)
         except UnreachableError as error:
             return Finding(ok=False, what=error.what, fix=error.fix)
-        used, most = size(self.used_bytes()), size(self._files.capacity_bytes)
-        what = f"{used} of at most {most} of the blobs are cached in {self._files.root}"
+        what = f"blobs are cached in {self._files.root}, up to {size(self._files.capacity_bytes)}"
         return Finding(ok=True, what=what, fix="free room on its disk: until then it shrinks" if lacking_bytes else "")
 
     def used_bytes(self) -> int:
@@ -301,7 +300,7 @@ async def open_near(
 def _opened(root: Path, capacity_bytes: int, spare: float, *, is_keeper: bool) -> CacheFiles:
     if is_keeper:
         clear_leftovers(root)
-    return CacheFiles(root, capacity_bytes, spare)
+    return CacheFiles(root, capacity_bytes, is_keeper=is_keeper, spare=spare)
 
 
 async def _every(pause_s: float, work: Callable[[], Coroutine[None, None, None]]) -> None:

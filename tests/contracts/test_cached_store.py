@@ -244,7 +244,7 @@ async def test_the_check_tells_of_the_store_and_then_of_the_cache(rig: Rig) -> N
     async with rig.near() as near:
         found = await near.check()
         assert all(finding.ok for finding in found)
-        assert "of at most 1.1 GB of the blobs are cached in" in found[-1].what
+        assert f"blobs are cached in {rig.home}/cache, up to 1.1 GB" in found[-1].what
         rig.door.shut()
         assert [(finding.ok, finding.may_pass) for finding in await near.check()] == [(False, True)]
 
