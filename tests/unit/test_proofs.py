@@ -40,7 +40,7 @@ class NeverAnswers:
 
 def plugins(store: Checks) -> Plugins:
     well = Finds([WELL])
-    return Plugins(executors={}, store=store, logs=well, bus=well)  # type: ignore[arg-type]  # they are only asked
+    return Plugins(executors={}, store=store, stores=None, logs=well, bus=well)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("found", [[WELL], [WELL, LOW], [AWAY], [WELL, WRONG], []])
