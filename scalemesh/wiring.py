@@ -113,6 +113,7 @@ def background(services: Services, plugins: Plugins) -> list[Callable[[], Corout
         services.publisher.serve,
         services.scheduler.serve,
         services.storage.encoder.serve,
+        services.storage.collector.serve,
         services.upkeep.janitor.serve,
         partial(services.storage.disk.serve, services.room_changed),
         services.storage.chores.serve,

@@ -194,6 +194,37 @@ async def test_whoever_needs_what_is_being_removed_waits_and_brings_it_again(lif
     assert await whole(life.store, page) == PAGE
 
 
+async def test_what_was_begun_is_ended_as_soon_as_the_store_is_back(life: Life, tmp_path: Path) -> None:
+    """Nobody has to wait for the next run: somebody may be waiting for just these bytes."""
+    first = await life.ready(PAGE)
+    await life.ready(b"other")
+    await life.services.deployer.delete(first)
+    async with Away.open(DiskConfig(path=tmp_path / "store")) as store:
+        collector = collector_of(life, store, grace=AT_ONCE)
+        with pytest.raises(UnreachableError):
+            await collector.run()
+        serving = asyncio.create_task(collector.serve())
+        built = asyncio.create_task(life.built(await life.submit(), PAGE))
+        store.is_away = False
+        assert await built is State.PUBLISHING
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+
+
+async def test_two_that_remove_at_once_do_not_undo_what_comes_between(life: Life, tmp_path: Path) -> None:
+    """The second must not delete, by what it saw before, bytes that were brought again after the first."""
+    first = await life.ready(PAGE)
+    await life.ready(b"other")
+    await life.services.deployer.delete(first)
+    async with Dawdles.open(DiskConfig(path=tmp_path / "store")) as store:
+        collector = collector_of(life, store, grace=AT_ONCE)
+        again = await life.submit()
+        await asyncio.gather(collector.run(), collector.end_removals(), collector.run(), life.built(again, PAGE))
+        await life.last_words(again)
+        await all_there(life, again)
+
+
 class Dawdles(DiskStore):
     """Lets others go first, now and then, before and after whatever it does."""
 
