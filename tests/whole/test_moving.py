@@ -194,7 +194,11 @@ async def test_a_store_that_is_killed_midway_is_waited_for_and_the_command_may_l
         assert (await daemon.call("GET", "/store"))["move"]["is_stopped"]
         assert (await command(daemon, "store", "migrate"))[0] == 5
         server.start()
-        assert (await command(daemon, "store", "migrate", "--to", "s3"))[0] == 0
+
+        async def has_moved() -> bool:
+            return (await command(daemon, "store", "migrate", "--to", "s3"))[0] == 0
+
+        await daemon.eventually(has_moved, 90)  # the server is not all there as soon as it answers
         await everything_answers(daemon)
 
 
