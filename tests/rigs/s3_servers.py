@@ -41,6 +41,7 @@ class Server:
     environment: Mapping[str, str]
     folder: Path
     url: str
+    ports: Sequence[int] = ()  #: whose sockets it leaves in /tmp when it is killed
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -63,6 +64,9 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+        for port in self.ports:
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
     def client(self) -> Any:
         return client(self.url)
@@ -123,7 +127,8 @@ def weed(folder: Path) -> Server:
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.allowDeleteBucketNotEmpty=false"),
         *("-s3.autoCreateBucket=false", "-volume.preStopSeconds=0", f"-s3.domainName={DOMAIN}"),
     ]
-    return Server(words, {**_KEYS, "S3_BUCKET": BUCKET}, folder, f"http://127.0.0.1:{s3}")
+    both = [number for port in (s3, *others) for number in (port, port + 10_000)]
+    return Server(words, {**_KEYS, "S3_BUCKET": BUCKET}, folder, f"http://127.0.0.1:{s3}", both)
 
 
 def ministack(folder: Path) -> Server:

@@ -82,7 +82,7 @@ def page_of(body: bytes) -> Page:
 
 def _page(body: bytes) -> Page:
     found, more = [], ""
-    for item in tree(body):
+    for item in _rooted("ListBucketResult", body):
         name = _bare(item)
         if name == "Contents":
             words = _words(item)
@@ -94,8 +94,12 @@ def _page(body: bytes) -> Page:
 
 
 def unfinished_of(body: bytes) -> list[Unfinished]:
-    uploads = (_words(item) for item in tree(body) if _bare(item) == "Upload")
-    return [Unfinished(words["Key"], words["UploadId"], _time(words["Initiated"])) for words in uploads]
+    """A list of uploads in parts. Raises StrangeAnswer."""
+    uploads = (_words(item) for item in _rooted("ListMultipartUploadsResult", body) if _bare(item) == "Upload")
+    try:
+        return [Unfinished(words["Key"], words["UploadId"], _time(words["Initiated"])) for words in uploads]
+    except (KeyError, ValueError) as error:
+        raise StrangeAnswer(f"the list of uploads cannot be read: {error!r}") from error
 
 
 def words_of(body: bytes) -> dict[str, str]:
@@ -111,6 +115,14 @@ def errors_of(body: bytes) -> list[dict[str, str]]:
 def is_error(body: bytes) -> bool:
     """Whether an answer that began as a success turned out to be none."""
     return bool(body) and _bare(tree(body)) == "Error"
+
+
+def _rooted(name: str, body: bytes) -> ElementTree.Element:
+    """The document, if it is what was asked for: anything else would pass for an empty list."""
+    found = tree(body)
+    if _bare(found) != name:
+        raise StrangeAnswer(f"the answer is no {name} but {_bare(found)[:40]}")
+    return found
 
 
 def _told(body: bytes) -> dict[str, str]:

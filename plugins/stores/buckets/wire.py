@@ -8,6 +8,7 @@ rest.
 import random
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
@@ -24,6 +25,8 @@ from plugins.stores.buckets.signing import NOTHING, Signer
 from scalemesh.errors import ConfigError
 
 AGAIN: Final = (429, 500, 502, 503, 504)  #: SlowDown is a 503
+#: That may begin as a success, with blanks while the server works, and end as an error.
+_LONG: Final = ("CopyObject", "UploadPartCopy", "CompleteMultipartUpload")
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 5.0
 _READERS: Final = 64  #: connections kept beside those of the threads
@@ -89,10 +92,14 @@ class Wire:
             HTTPError: no answer.
         """
         request = _Request(operation, method, key, headers or {}, query or {}, body, payload, patience_s)
-        answer = self._send(request, whole=True)
-        if method in {"PUT", "POST"} and answer.data and is_error(answer.data):
-            raise AnsweredNo(operation, 500, answer.headers, answer.data)  # begun as a success, and then it failed
-        return answer
+        for left in reversed(range(self._config.tries)):
+            answer = self._send(request, whole=True)
+            if operation not in _LONG or not is_error(answer.data):
+                return answer
+            if not left:
+                raise AnsweredNo(operation, 500, answer.headers, answer.data)
+            time.sleep(random.uniform(0, _LONGEST_WAIT_S / (1 + left)))  # noqa: S311 -- no secret
+        raise AssertionError
 
     def stream(self, operation: str, key: str, headers: Mapping[str, str]) -> BaseHTTPResponse:
         """As ``ask``, for an object: whoever gets it reads and closes it."""
@@ -110,9 +117,10 @@ class Wire:
             url = f"{url}?{urlencode(sorted(request.query.items()), quote_via=quote)}"
         sent = self._signer.signed(request.method, url, request.headers, request.payload)
         limit_s = self._config.read_timeout_s + request.patience_s
-        answer = self._connections(url).urlopen(
+        connections, target = self._way(url)
+        answer = connections.urlopen(
             request.method,
-            url,
+            target,
             body=request.body or None,
             headers=sent,
             retries=self._again,
@@ -127,15 +135,20 @@ class Wire:
             raise failed
         return answer
 
-    def _connections(self, url: str) -> urllib3.PoolManager:
+    def _way(self, url: str) -> tuple[urllib3.PoolManager | urllib3.HTTPConnectionPool, str]:
+        """What to ask, and for what: a manager of pools only where a proxy is asked for whole URLs; it takes longer."""
         with self._making:
             if self._pools is None:
                 self._pools = connections(self._config, url)
-            return self._pools
+        if self._pools.proxy is not None:
+            return self._pools, url
+        return self._pools.connection_from_url(url), url[url.index("/", len("https://")) :]
 
 
 def check_authority(config: BucketConfig) -> None:
     """Raises ConfigError if the file of an authority is named that cannot be used."""
+    if config.ca is None:
+        return
     try:
         ssl.create_default_context(cafile=config.ca)
     except (OSError, ssl.SSLError) as error:

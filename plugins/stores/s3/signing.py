@@ -93,16 +93,24 @@ class S3Signer:
         return credentials, region, address, public
 
     def _address(self, session: Any, region: str, endpoint: str) -> str:
-        """The bucket's URL as botocore's rules for endpoints make it."""
-        host = urlsplit(endpoint).hostname or ""
-        is_path = self._config.path_style or host == "localhost" or _is_address(host)
-        settings = Config(signature_version=UNSIGNED, s3={"addressing_style": "path" if is_path else "virtual"})
-        client = session.client(_SERVICE, region_name=region, endpoint_url=endpoint or None, config=settings)
+        """The bucket's URL: at AWS as botocore's rules for endpoints make it."""
+        if endpoint:
+            return self._at(endpoint)
+        style = "path" if self._config.path_style else "virtual"
+        settings = Config(signature_version=UNSIGNED, s3={"addressing_style": style})
+        client = session.client(_SERVICE, region_name=region, config=settings)
         try:
             url: str = client.generate_presigned_url("get_object", Params={"Bucket": self._config.bucket, "Key": "k"})
         finally:
             client.close()
         return url.partition("?")[0].removesuffix("/k")
+
+    def _at(self, endpoint: str) -> str:
+        parts = urlsplit(endpoint)
+        host = parts.hostname or ""
+        if self._config.path_style or host == "localhost" or _is_address(host):
+            return f"{parts.scheme}://{parts.netloc}/{self._config.bucket}"
+        return f"{parts.scheme}://{self._config.bucket}.{parts.netloc}"
 
 
 def _is_address(host: str) -> bool:

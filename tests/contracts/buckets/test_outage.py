@@ -15,11 +15,11 @@ import pytest
 
 from plugins.stores.buckets.store import BucketStore
 from scalemesh.errors import UnreachableError
-from tests.contracts.buckets.senders import blob_of, put, read
+from tests.contracts.buckets.senders import blob_of, once, put, read
 from tests.contracts.crash_store import A
 from tests.contracts.openers import BUCKETS
 from tests.rigs import s3_servers
-from tests.rigs.s3_relay import Relay
+from tests.rigs.s3_relay import Relay, Rule
 
 ROOT: Final = Path(__file__).parents[3]
 BOTH: Final = ("s3-weed", "minio-weed")
@@ -53,6 +53,22 @@ async def test_a_store_that_is_busy_for_a_moment_is_asked_again(
     assert [asked.method for asked in relay.asked] == ["PUT"] * TRIES
     relay.refuse(TRIES - 1, "GET", status=status, code=code)
     assert await read(far, blob.sha256) == b"in the end"
+
+
+async def test_an_error_in_what_began_as_a_success_is_one(far: BucketStore, relay: Relay) -> None:
+    """S3 answers a copy at once, and may have to say in the body that it came to nothing."""
+    blob = blob_of(b"copied")
+    await far.receive(A, 1, blob, once(b"copied"))
+    rule = Rule(lambda asked: "x-amz-copy-source" in asked.headers, 1, "answer", status=200, code="InternalError")
+    relay.rules.append(rule)
+    await far.adopt(A, 1, [blob.sha256])
+    assert await read(far, blob.sha256) == b"copied"
+    other = blob_of(b"never copied")
+    await far.receive(A, 1, other, once(b"never copied"))
+    rule.times = 100
+    with pytest.raises(UnreachableError, match="busy or failing"):
+        await far.adopt(A, 1, [other.sha256])
+    assert await far.missing([other.sha256]) == {other.sha256}
 
 
 async def test_a_large_file_is_sent_whole_again(far: BucketStore, relay: Relay) -> None:

@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from plugins.stores.buckets.store import BucketStore
+from scalemesh.config import Config
+from scalemesh.decode import decode
 from scalemesh.errors import ConfigError, NotFoundError, UnreachableError
+from scalemesh.registry import open_point
 from scalemesh.values import Secret
 from tests.contracts.buckets.senders import Behind, blob_of, once, put, read, sent, signed
 from tests.contracts.crash_store import A
@@ -74,6 +77,21 @@ async def test_who_does_not_tell_whose_it_is_reads_and_does_not_write(kind: str,
         with pytest.raises(NotFoundError):
             await read(store, blob_of(b"absent").sha256)
     assert everything(kind, tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["s3-weed", "minio-weed"], indirect=True)
+async def test_the_daemon_tells_its_store_whose_it_is_and_processes_that_only_serve_do_not(
+    kind: str, tmp_path: Path
+) -> None:
+    name, server = kind.split("-")
+    settings = {key: value for key, value in in_bucket(server, tmp_path).items() if key != "owner"}
+    config = decode(Config, {"data_dir": str(tmp_path), "store": {"kind": name, name: settings}})
+    async with open_point("store", config, OWNER) as store:
+        blob = await put(store, b"served")
+    async with open_point("store", config) as store:
+        assert await read(store, blob.sha256) == b"served"
+        with pytest.raises(UnreachableError, match="for reading only"):
+            await put(store, b"more")
 
 
 async def test_installations_beside_each_other_do_not_see_each_other(kind: str, tmp_path: Path) -> None:
