@@ -46,8 +46,9 @@ async def test_a_build_whose_bytes_the_daemon_never_sees_is_published(life: Life
 
 
 async def test_what_is_too_large_for_a_url_goes_through_the_daemon(life: Life) -> None:
-    assert isinstance(life.store, DirectDisk)
-    life.store.most_bytes = 10
+    far = life.store.home.raw
+    assert isinstance(far, DirectDisk)
+    far.most_bytes = 10
     mine = await _claimed(life)
     assert await life.services.builds.missing(mine, [_blob(PAGE)]) == {_blob(PAGE).sha256: None}
     await life.upload(mine, PAGE)
