@@ -56,6 +56,12 @@ async def whole(store: BlobStore, sha256: Digest) -> bytes:
         return b"".join([chunk async for chunk in chunks])
 
 
+def distinct(files: Sequence[OutputFile]) -> list[Blob]:
+    """What *files* hold, each once."""
+    sizes = {file.sha256: file.size_bytes for file in files}
+    return [Blob(sha256=sha256, size_bytes=size) for sha256, size in sizes.items()]
+
+
 def encoded(files: Sequence[OutputFile]) -> bytes:
     """The list as a blob. The same files make the same bytes."""
     rows = sorted([f.path, f.sha256, f.size_bytes, int(f.is_executable)] for f in files)

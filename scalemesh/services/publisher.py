@@ -31,7 +31,7 @@ from scalemesh.services.asset_windows import AssetWindows
 from scalemesh.services.endings import Endings
 from scalemesh.services.holdings import Holdings, of_deployment
 from scalemesh.services.ledger import Ledger
-from scalemesh.services.listings import Listings, OutputFile, encoded
+from scalemesh.services.listings import Listings, OutputFile, distinct, encoded
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.receiving import Receiving
 from scalemesh.services.releases import go_live
@@ -56,17 +56,11 @@ class Stored:
     listings: Listings
     receiving: Receiving
 
-    async def take(self, deployment: Deployment, files: Sequence[OutputFile]) -> Collection[Blob]:
-        """Make what the attempt uploaded of *files* blobs, held by the deployment; the distinct ones of all *files*.
-
-        Raises:
-            RefusedError: as ``Receiving.own``.
-        """
-        wanted = await self.receiving.own(deployment, files)
-        coming = await self.holdings.hold(of_deployment(deployment), wanted)
+    async def take(self, deployment: Deployment, owned: Collection[Blob]) -> None:
+        """Make blobs, held by the deployment, of what it has been found to own, as far as they are not. Repeatable."""
+        coming = await self.holdings.hold(of_deployment(deployment), owned)
         await self.store.adopt(deployment.id, deployment.attempt, coming)
         await self.holdings.stored(coming)
-        return wanted
 
     async def list(self, deployment: Deployment, files: Sequence[OutputFile]) -> Digest:
         """Keep the list of *files* for the deployment; the digest of its blob."""
@@ -170,7 +164,8 @@ class Publisher:
         if deployment.state is not State.PUBLISHING or deployment.listing is None:
             return
         files = await self._stored.listings.read(deployment.listing)
-        taken = await self._stored.take(deployment, files)
+        owned = distinct(files)  # as was found out before the list was kept
+        await self._stored.take(deployment, owned)
         fault("publish.after_blobs")
         made = manifests.make_manifest(
             deployment.id,
@@ -184,7 +179,7 @@ class Publisher:
 
         async def publish(tx: Transaction) -> list[str]:
             project = await projects.get(tx, deployment.project)  # here: a person may pin it until the last moment
-            needed = [deployment.listing, kept.sha256, *(blob.sha256 for blob in taken)]
+            needed = [deployment.listing, kept.sha256, *(blob.sha256 for blob in owned)]
             await blobs.let_go_of_others(tx, of_deployment(deployment), filter(None, needed))
             await deployments.ready(tx, deployment.id, kept.sha256, self._now())
             return await go_live(tx, deployment, project, self._base)

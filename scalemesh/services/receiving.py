@@ -9,7 +9,7 @@ from scalemesh.errors import GoneError, NotFoundError, RefusedError
 from scalemesh.ports import Direct, Staging
 from scalemesh.services import holdings
 from scalemesh.services.holdings import Holdings
-from scalemesh.services.listings import OutputFile
+from scalemesh.services.listings import OutputFile, distinct
 from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Limits, SignedRequest
 
 
@@ -80,7 +80,8 @@ class Receiving:
             RefusedError: one was neither uploaded under this attempt nor published by this project before, or has
                 another size.
         """
-        sizes = {file.sha256: file.size_bytes for file in files}
+        owned = distinct(files)
+        sizes = {blob.sha256: blob.size_bytes for blob in owned}
         received = await self._staging.received(deployment.id, deployment.attempt)
         rest = [digest for digest in sizes if digest not in received]
         known = {**received, **await self._holdings.pin(holdings.of_deployment(deployment), rest)}
@@ -90,7 +91,7 @@ class Receiving:
                     f"the deployment names a file that it does not have: {digest[:12]}…",
                     why="it was not uploaded under this attempt, and the project never published it",
                 )
-        return [Blob(sha256=digest, size_bytes=size) for digest, size in sizes.items()]
+        return owned
 
     def in_flight_bytes(self) -> int:
         """What those that send now have sent, or are about to."""

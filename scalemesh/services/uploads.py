@@ -69,7 +69,7 @@ class Uploads:
         if deployment.source is SourceKind.PREBUILT:
             return await self._publisher.accept(deployment, files, PREBUILT)
         check_files(files, self._limits)
-        await self._stored.take(deployment, files)
+        await self._stored.take(deployment, await self._receiving.own(deployment, files))
         listing = await self._stored.list(deployment, files)
         try:
             async with self._db.transaction() as tx:
