@@ -31,7 +31,7 @@ from builder.masking import Masker
 from builder.outbox import Outbox
 from builder.packing import fingerprint
 from builder.protocol import EXIT_FAILED, EXIT_OK, proxy_greeting
-from builder.steps import Place, Steps, success
+from builder.steps import Place, Run, Steps, success
 from builder.store import Store
 from builder.trust import authorities, trusted, trusting
 from builder.watch import watching
@@ -117,16 +117,16 @@ class _Build:
         steps.tell_of_sandbox()
         facts = steps.fetch()
         plan = steps.detect()
+        run: Run | None = None
         if plan.ignore_command or plan.install_command or plan.build_command:
             run = steps.commands(plan, facts, sandbox or _sandbox(self._place))
             run.ignore(facts)
-            run.restore()
             run.install()
-            run.save()
             run.build()
-            run.finish()
         path, output, files = steps.collect(plan)
         steps.upload(output, files)
+        if run is not None:
+            run.finish()
         self._life.check()
         return success(path, plan, files, steps.warnings)
 

@@ -104,9 +104,23 @@ class Api:
         self._connection.close()
         return False
 
-    def offer(self, path: str, file: IO[bytes], size: int) -> None:
-        """Try once to put *file*, which is closed by it; whether it arrived does not matter."""
-        self._once("PUT", path, lambda: file, {"Content-Length": str(size)})
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Try once to get *path*, or to say *body* there; None where that fails, whatever the reason."""
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        answer, _ = self._once("GET" if data is None else "POST", path, lambda: data, headers)
+        if answer is None or not 200 <= answer.status < 300:
+            return None
+        try:
+            said = answer.json()
+        except ValueError:
+            return None
+        return said if isinstance(said, dict) else None
+
+    def offer(self, path: str, file: IO[bytes], size: int) -> bool:
+        """Try once to put *file*, which is closed by it, and say whether it was taken."""
+        answer, _ = self._once("PUT", path, lambda: file, {"Content-Length": str(size)})
+        return answer is not None and 200 <= answer.status < 300
 
     def get(self, path: str) -> bytes:
         return self.call("GET", path, lambda: None).body

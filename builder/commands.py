@@ -5,6 +5,7 @@ not into arguments, which others can read: the shell inside reads it from its st
 """
 
 import shlex
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +63,30 @@ class Commands:
         """Run *command* and say whether it ended with 0."""
         return self._run(command)[0] == 0
 
-    def quietly(self, argv: Sequence[str], cwd: Path) -> bool:
-        """Run a program of our own choice inside, show nothing, and say whether it ended with 0."""
+    def quietly(
+        self,
+        argv: Sequence[str],
+        cwd: Path,
+        *,
+        reads: int | None = None,
+        takes: Callable[[bytes], None] = lambda _: None,
+    ) -> bool:
+        """Run a program of our own choice inside, show nothing, and say whether it ended with 0.
+
+        It reads from the descriptor *reads*, if there is one; what it writes to its standard output goes to *takes*.
+        """
         inside = self._sandbox.command(list(argv), cwd=str(cwd))
-        return (
-            run(Program(argv=inside, cwd=cwd, env=self._outer_env), self._life, lambda *_: None, self._sandbox.end_all)
-            == 0
-        )
+        program = Program(argv=inside, cwd=cwd, env=self._outer_env, stdin_file=reads)
+
+        def on_output(stream: str, data: bytes) -> None:
+            if stream == "out":
+                takes(data)
+
+        return run(program, self._life, on_output, self._sandbox.end_all) == 0
+
+    def has(self, program: str) -> bool:
+        """Whether there is such a program where commands run, outside of what the build itself brings."""
+        return shutil.which(program, path=self._outer_env["PATH"]) is not None
 
     def _run(self, command: Command) -> tuple[int, list[str]]:
         self._log.say(command.step, f"> {command.text}")

@@ -36,6 +36,7 @@ class Framework:
     output: tuple[str, ...] = ()
     output_from: tuple[OutputFrom, ...] = ()
     immutable: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
     node: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     static_files: tuple[str, ...] = ()

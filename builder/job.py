@@ -75,6 +75,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheRules:
+    """What this build may do with what builds keep for later ones."""
+
+    reads: bool = False
+    writes: bool = False
+    archive_bytes: int = 0  #: the most that one archive may have
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     source: GitSource | UploadSource
     settings: Settings
@@ -83,6 +92,7 @@ class Job:
     limits: Limits
     operator_env: Mapping[str, str] = field(default_factory=dict)  #: for the fetch too
     ca_bundle: str | None = None  #: PEM: authorities to trust instead of the system's
+    cache: CacheRules = field(default_factory=CacheRules)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -101,6 +111,7 @@ def read_job(claim: Mapping[str, Any]) -> Job:
         limits=_known(Limits, claim["limits"]),
         operator_env=claim.get("operator_env") or {},
         ca_bundle=claim.get("ca_bundle"),
+        cache=_known(CacheRules, claim.get("cache") or {}),
     )
 
 

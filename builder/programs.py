@@ -28,6 +28,7 @@ class Program:
     cwd: Path
     env: Mapping[str, str]  #: all of its environment
     stdin: bytes = b""
+    stdin_file: int | None = None  #: a descriptor to read from, instead of ``stdin``
 
 
 def run(program: Program, life: Life, on_output: OnOutput, end_all: Callable[[], None] = lambda: None) -> int:
@@ -70,11 +71,12 @@ def _start(program: Program) -> subprocess.Popen[bytes]:
     try:
         os.write(stdin, program.stdin)
         os.lseek(stdin, 0, os.SEEK_SET)
+        stdin_file = stdin if program.stdin_file is None else program.stdin_file
         return subprocess.Popen(
             list(program.argv),
             cwd=program.cwd,
             env=dict(program.env),
-            stdin=stdin,
+            stdin=stdin_file,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,

@@ -24,8 +24,16 @@ POST /build/v1/blobs          {"digests": [{"sha256": str, "size": int}, ...]} (
                               limits of an output, whether it is sent or not
 PUT  /build/v1/blobs/<sha256> the bytes, with Content-Length -> 204; takes any digest that is missing, whatever its url
 GET  /build/v1/source/<sha256> one file of an uploaded source -> the bytes
-GET  /build/v1/cache/<key>    -> the bytes, or 404
-PUT  /build/v1/cache/<key>    the bytes -> 204
+GET  /build/v1/cache?kind=&key=&prefix=
+                              -> {"entry": Entry | null}: what earlier builds kept under that key, or else the newest
+                              under a key with that prefix; the daemon knows whose archives this build may read
+GET  /build/v1/cache/blobs/<sha256> -> the bytes of such an entry
+POST /build/v1/cache/blobs    {"sha256": str, "size": int} -> {"put": {"url": str, "headers": {}} | null}
+                              where an archive is to be sent, as above, but it counts towards no limit of an output;
+                              null: its bytes are there
+PUT  /build/v1/cache/blobs/<sha256> the bytes, with Content-Length -> 204
+POST /build/v1/cache          {"kind": one of CACHE_KINDS, "key": str, "sha256": str, "size": int, "unpacked": int,
+                              "seconds": float} -> {"kept": bool}: keep what was sent for later builds
 POST /build/v1/finish         a Success or a Failure -> {"state": str}; repeats answer the same
 
 Claim = {"deployment": str, "attempt": int,    the token's own, for whoever looks at the calls
@@ -40,7 +48,11 @@ Claim = {"deployment": str, "attempt": int,    the token's own, for whoever look
   "public_env": {name: value},   for user commands; not secret, not masked (CI, VERCEL_URL, ...)
   "limits": {"time_s": int, "disk_bytes": int, "output_bytes": int, "output_files": int,
              "log_bytes": int},
+  "cache": {"reads": bool, "writes": bool, "archive_bytes": int},
   "ca_bundle": str | null}       PEM: authorities that the fetch and the commands trust, instead of the system's
+
+Entry = {"key": str, "sha256": str, "size": int, "unpacked": int, "seconds": float,
+  "get": {"url": str, "headers": {}}}   seconds: what the work took that this spares; get: as "put", for a GET
 
 Facts = {"commit": str, "branch": str | null, "default_branch": str | null, "message": str, "author": str}
 
@@ -71,6 +83,7 @@ STEPS: Final = (
     "publish",
     "end",
 )
+CACHE_KINDS: Final = ("modules", "dependencies", "framework")
 STREAMS: Final = ("out", "err", "system")
 
 REASONS: Final = (

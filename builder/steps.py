@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from builder import variables
 from builder.api import Api
-from builder.cache import Cache, cache_key
+from builder.archives import Archives
+from builder.caches import Caches, since, size_of
 from builder.collect import Collected, collect
 from builder.commands import Command, Commands, Sandbox
 from builder.detect import Plan, plan
@@ -19,7 +21,9 @@ from builder.job import GitSource, Job
 from builder.lines import Log
 from builder.nodes import Node, installed
 from builder.outputs import find_output
+from builder.packages import keys
 from builder.rule_files import collect_rule_files, functions_of_source, is_served
+from builder.shelf import Shelf
 from builder.source import fetch_upload
 from builder.store import Store
 from builder.tree import Tree
@@ -114,7 +118,8 @@ class Steps:
         root = self._place.src / plan.root_directory
         own = [str(root / "node_modules/.bin"), *([plan.node.folder] if plan.node else [])]
         env["PATH"] = ":".join((*own, env["PATH"]))
-        return Run(self, plan, env, Commands(sandbox, self._life, self._log, self._machine["PATH"], self._place.cause))
+        commands = Commands(sandbox, self._life, self._log, self._machine["PATH"], self._place.cause)
+        return Run(self, plan, env, commands, self._caches(plan, env, commands))
 
     def collect(self, plan: Plan) -> tuple[str, Tree, list[Collected]]:
         """Find the output and hash its files, and those that say how it is served; they are held below the tree."""
@@ -133,7 +138,7 @@ class Steps:
         if not any(is_served(file.path) for file in files):
             raise BuildFailed("no_output", f"The output directory {path!r} holds no file that can be published.")
         size = sum(file.size for file in files)
-        self._log.say("collect", f"Collected {len(files)} files ({_size(size)}) from {path} in {_since(began)}")
+        self._log.say("collect", f"Collected {len(files)} files ({size_of(size)}) from {path} in {_since(began)}")
         held = [replace(file, held_at=f"{plan.root_directory}/{path}/{file.held_at}".lstrip("/")) for file in files]
         return path, source, held + rules
 
@@ -154,15 +159,18 @@ class Steps:
         same = len({file.sha256 for file in files}) - sent.count
         how = ", straight to the store" if sent.is_direct else ""
         known = f"; {same} were there already" if same else ""
-        self._log.say("upload", f"Uploaded {sent.count} files ({_size(sent.size)}) in {_since(began)}{how}{known}")
+        self._log.say("upload", f"Uploaded {sent.count} files ({size_of(sent.size)}) in {_since(began)}{how}{known}")
 
     def deepen(self, facts: Facts | None) -> None:
         """For an ignore command, which likes to compare with the commit before."""
         if self._fetch and facts:
             self._fetch.deepen(facts, COMPARED_COMMITS)
 
-    def cache(self, plan: Plan) -> Cache:
-        return Cache(cache_key(plan, self._place.src), self._place.home, self._api, self._log)
+    def _caches(self, plan: Plan, env: Mapping[str, str], commands: Commands) -> Caches:
+        archives = Archives(commands, self._place.work, self._place.spool)
+        shelf = Shelf(self._api.another(), self._store)
+        found = keys(plan, Tree(self._place.src), env)
+        return Caches(plan, found, self._job.cache, archives, shelf, self._job.limits.disk_bytes)
 
     def say(self, step: str, text: str) -> None:
         self._log.say(step, text)
@@ -184,11 +192,11 @@ class Steps:
 
 
 class Run:
-    """The user's commands of one plan."""
+    """The user's commands of one plan, and what they take over from earlier builds."""
 
-    def __init__(self, steps: Steps, plan: Plan, env: dict[str, str], commands: Commands) -> None:
+    def __init__(self, steps: Steps, plan: Plan, env: dict[str, str], commands: Commands, caches: Caches) -> None:
         self._steps, self._plan, self._env, self._commands = steps, plan, env, commands
-        self._cache = steps.cache(plan)
+        self._caches = caches
 
     def ignore(self, facts: Facts | None) -> None:
         """Ask the ignore command; as at Vercel, its exit code 0 means: do not build."""
@@ -200,31 +208,41 @@ class Run:
                 "skipped", f"The ignore command `{self._plan.ignore_command}` ended with 0: nothing to build."
             )
 
-    def restore(self) -> None:
-        self._cache.restore(self._commands)
-
-    def save(self) -> None:
-        self._cache.save(self._commands)
-
     def install(self) -> None:
-        """Install the dependencies. NODE_ENV is not set for it: "production" would leave out the build tools."""
+        """Install the dependencies, or take over those of an earlier build.
+
+        NODE_ENV is not set for it: "production" would leave out the build tools.
+        """
         if not self._plan.install_command:
             return
+        if self._caches.restore(partial(self._steps.say, "restore")):
+            if all(self._commands.succeeds(self._installing(hook)) for hook in self._caches.hooks):
+                return
+            self._caches.dismiss(partial(self._steps.say, "restore"))
         began = time.monotonic()
-        command = self._command("install", self._plan.install_command, self._plan.install_directory)
-        env = {name: value for name, value in command.env.items() if name != "NODE_ENV"}
-        self._commands.must(replace(command, env=env))
-        self._steps.say("install", f"Installed in {_since(began)}")
+        self._commands.must(self._installing(self._plan.install_command))
+        took_s = time.monotonic() - began
+        self._steps.say("install", f"Installed in {since(took_s)}")
+        self._caches.save(took_s, partial(self._steps.say, "save"))
 
     def build(self) -> None:
+        """Run the build command, with what the framework's tools kept of earlier builds."""
         if not self._plan.build_command:
             return
+        self._caches.warm(partial(self._steps.say, "restore"))
         began = time.monotonic()
         self._commands.must(self._command("build", self._plan.build_command, self._plan.root_directory))
-        self._steps.say("build", f"Built in {_since(began)}")
+        took_s = time.monotonic() - began
+        self._steps.say("build", f"Built in {since(took_s)}{self._caches.spared(took_s)}")
+        self._caches.cool(took_s, partial(self._steps.say, "save"))
 
     def finish(self) -> None:
-        self._cache.finish()
+        """The build is good: what it keeps for later ones counts."""
+        self._caches.finish()
+
+    def _installing(self, text: str) -> Command:
+        command = self._command("install", text, self._plan.install_directory)
+        return replace(command, env={name: value for name, value in command.env.items() if name != "NODE_ENV"})
 
     def _command(self, step: str, text: str, directory: str) -> Command:
         if not Tree(self._steps.src).has_folder(directory):  # a command before may have put a link there
@@ -246,9 +264,4 @@ def success(path: str, plan: Plan, files: list[Collected], warnings: list[str]) 
 
 
 def _since(began: float) -> str:
-    took = time.monotonic() - began
-    return f"{took * 1000:.0f} ms" if took < 0.95 else f"{took:.1f} s"
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 950_000 else f"{size / 1e3:.1f} kB"
+    return since(time.monotonic() - began)

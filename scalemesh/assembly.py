@@ -96,7 +96,15 @@ def store_services(config: Config, ledger: Ledger, plugins: Plugins, followers: 
     holdings = Holdings(database, store)
     receiving = Receiving(database, store, holdings, config.builds.limits())
     return Storage(
-        caches=Caches(config.data_dir / "caches", project_bytes=config.builds.cache_mib * MIB),
+        caches=Caches(
+            database,
+            store,
+            holdings,
+            far=lambda: store.home.raw,
+            project_bytes=config.builds.cache_mib * MIB,
+            days=config.builds.cache_days,
+            now=now,
+        ),
         chores=Chores(works, moving.unfinished, now=now),
         collector=Collector(database, store, holdings, grace=GRACE, now=now),
         disk=disk_room(config, store.home.raw),
@@ -136,6 +144,7 @@ def upkeep_of(
         upkeep.deployments(expiry),
         upkeep.logs(expiry),
         upkeep.uploads(leftovers),
+        upkeep.caches(storage.caches),
         upkeep.blobs(storage.collector),
     ]
     return Upkeep(
@@ -165,7 +174,6 @@ def beside_blobs(config: Config, storage: Storage, store: HomeStore) -> dict[str
         "uploads": uploads,
         "logs": database(config.data_dir / str(config.plugin("logs").settings.get("path", "logs.db"))),
         "database": database(config.data_dir / "scalemesh.db"),
-        "build_caches": files(config.data_dir / "caches"),
         "local_cache": local_cache,
     }
 

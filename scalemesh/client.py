@@ -81,8 +81,8 @@ class Client:
     def patch(self, path: str, body: Mapping[str, object]) -> Json:
         return self._json("PATCH", path, json.dumps(body).encode())
 
-    def delete(self, path: str, **query: object) -> None:
-        self._json("DELETE", path, query=query)
+    def delete(self, path: str, **query: object) -> Json:
+        return self._json("DELETE", path, query=query)
 
     def upload(self, path: str, file: IO[bytes], size_bytes: int) -> None:
         """Send *size_bytes* of *file*. Errors as ``get``.

@@ -172,6 +172,7 @@ class Builds:
     output_files: int = 100_000
     log_mib: int = 16
     cache_mib: int = 1024
+    cache_days: int = 30
     lease_s: int = 60
     overtake_limit_s: int = 300
     listen: str | None = None  #: host:port of a listener for builders alone
@@ -194,7 +195,16 @@ class Builds:
             "time_limit_s",
         ):
             within(name, getattr(self, name), 1, 1 << 24)
-        for name in ("disk_mib", "output_mib", "output_files", "log_mib", "cache_mib", "lease_s", "overtake_limit_s"):
+        for name in (
+            "disk_mib",
+            "output_mib",
+            "output_files",
+            "log_mib",
+            "cache_mib",
+            "cache_days",
+            "lease_s",
+            "overtake_limit_s",
+        ):
             within(name, getattr(self, name), 1, 1 << 24)
         for name in ("reserve_mib", "total_memory_mib"):
             within(name, getattr(self, name), 0, 1 << 24)

@@ -181,6 +181,7 @@ class Deployment:
     executor: str | None = None  #: kind; None: it needs no build, or is from before there was a choice
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    uses_cache: bool = True  #: its build takes over what earlier ones kept
     is_cleaned: bool = False  #: its end is complete: uploads dropped, last words said, log closed
     is_kept: bool = False  #: by a person's word, whatever the rules of retention say
 
@@ -303,6 +304,36 @@ class Manifest:
     created_at: datetime
     entries: Mapping[str, Entry]
     rules: Rules = field(default_factory=Rules)
+
+
+class CacheKind(StrEnum):
+    """What an archive that builds keep for later ones holds."""
+
+    MODULES = "modules"  #: all that an install made
+    DEPENDENCIES = "dependencies"  #: what package managers downloaded
+    FRAMEWORK = "framework"  #: what the tools of a framework keep for their next run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCacheEntry:
+    """An archive that a build wants to be kept."""
+
+    kind: CacheKind
+    key: str
+    blob: Blob
+    unpacked_bytes: int  #: of its files in all
+    seconds: float  #: what the work took that it spares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry(NewCacheEntry):
+    """An archive that is kept."""
+
+    id: int
+    project: ProjectId
+    scope: str  #: whose builds wrote it
+    made_at: datetime
+    used_at: datetime
 
 
 class HostKind(StrEnum):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -68,6 +69,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
         home = await homes.settle(database, config.kinds("store")[0], utc_now)
         plugins = await opened.enter_async_context(open_plugins(config, home))
         await prove(plugins)
+        await asyncio.to_thread(shutil.rmtree, config.data_dir / "caches", ignore_errors=True)  # of earlier versions
         proxy = await opened.enter_async_context(Proxy(config.proxy))
         for finding in of_proxies(config.hosts):
             if finding.fix:
@@ -99,7 +101,7 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
                 builders=config.builds.public_url is not None,
             ),
             admin=make_control_app(services, explainer, plugins.all(), metrics, trusted=True),
-            builds=make_builds_app(services.builds, services.storage.disk),
+            builds=make_builds_app(services.builds, services.storage.caches, services.storage.disk),
             outlet=make_outlet(services, config.builds),
             workers=workers,
             edge=edge,

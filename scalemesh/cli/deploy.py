@@ -33,6 +33,7 @@ class Wish:
     root_directory: str | None
     prebuilt: bool
     dialect: str | None
+    no_cache: bool
 
 
 @click.command(
@@ -59,6 +60,7 @@ class Wish:
     type=click.Choice([dialect.value for dialect in Dialect]),
     help="How this deployment's rule files are read. Default: the project's setting, else by the files.",
 )
+@click.option("--no-cache", is_flag=True, help="Build without what earlier builds kept. Default: with it.")
 @click.option("--wait/--no-wait", default=True, help="Wait until the site is live, showing the log. Default: wait.")
 @json_option
 @place_options
@@ -112,6 +114,7 @@ def _begin(talk: Client, wish: Wish) -> Json:
         "production": wish.production,
         "root_directory": wish.root_directory,
         "dialect": wish.dialect,
+        "no_cache": wish.no_cache or None,
     }
     return talk.post("/api/v1/deployments", {name: value for name, value in body.items() if value is not None})
 
@@ -141,6 +144,7 @@ def _upload(talk: Client, folder: Path, wish: Wish) -> Json:
     body |= {"branch": wish.branch} if wish.branch else {}
     body |= {"production": wish.production} if wish.production is not None else {}
     body |= {"dialect": wish.dialect} if wish.dialect else {}
+    body |= {"no_cache": True} if wish.no_cache else {}
     begun = talk.post(f"/api/v1/projects/{part(project)}/deployments", body)
     try:
         Upload(talk, begun["id"]).send(folder, files)

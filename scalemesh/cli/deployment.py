@@ -63,13 +63,14 @@ def show(ctx: click.Context, /, *, deployment_id: str, as_json: bool) -> None:
 
 @deployment.command()
 @click.argument("deployment_id", metavar="DEPLOYMENT")
+@click.option("--no-cache", is_flag=True, help="Build without what earlier builds kept. Default: with it.")
 @click.option("--wait/--no-wait", default=True, help="Wait until the site is live, showing the log. Default: wait.")
 @place_options
 @click.pass_context
-def redeploy(ctx: click.Context, /, *, deployment_id: str, wait: bool) -> int:
+def redeploy(ctx: click.Context, /, *, deployment_id: str, no_cache: bool, wait: bool) -> int:
     """Build the same commit once more, with today's settings and variables; prints the URL."""
     talk = client(ctx)
-    again = talk.post(f"{_path(deployment_id)}/redeploy")
+    again = talk.post(f"{_path(deployment_id)}/redeploy", {"no_cache": True} if no_cache else {})
     say(f"Deploying again as {again['id']}")
     end = follow(talk, again["id"]) if wait else again
     if wait and end["state"] != "ready":

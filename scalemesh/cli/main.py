@@ -28,6 +28,7 @@ VERBS: Final = {
     "explain": "scalemesh.cli.explain:explain",
     "disk": "scalemesh.cli.storage:disk",
     "gc": "scalemesh.cli.storage:gc",
+    "cache": "scalemesh.cli.cache:cache",
     "env": "scalemesh.cli.env:env",
     "token": "scalemesh.cli.token:token",
     "welcome": "scalemesh.cli.status:welcome",

@@ -22,7 +22,6 @@ KINDS: Final = {
     "uploads": "uploads under way",
     "logs": "logs",
     "database": "main database",
-    "build_caches": "build caches on this machine",
     "local_cache": "local cache of the store",
 }
 PARTS: Final = {

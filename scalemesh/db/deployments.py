@@ -40,9 +40,11 @@ TALLIES: Final = "SELECT state, count(*) AS n FROM deployment GROUP BY state"
 EXPIRED: Final = SELECT + " WHERE deployment.state = 'building' AND deployment.lease_until < :now"
 INSERT: Final = """
 INSERT INTO deployment (id, project_id, user_id, environment, state, source_kind, source_ready, source_listing, git_url,
-    branch, commit_sha, commit_message, commit_author, settings, memory_bytes, executor, place, created_at)
+    branch, commit_sha, commit_message, commit_author, settings, memory_bytes, executor, uses_cache, place,
+    created_at)
 VALUES (:id, :project, :user, :environment, 'queued', :source, :source_ready, :source_listing, :git_url,
-    :branch, :commit_sha, :commit_message, :commit_author, :settings, :memory_bytes, :executor, :place, :created_at)
+    :branch, :commit_sha, :commit_message, :commit_author, :settings, :memory_bytes, :executor, :uses_cache, :place,
+    :created_at)
 """
 TAKE_OWN_PLACE: Final = "UPDATE deployment SET place = sequence WHERE id = :id AND place < 0"
 MOVE: Final = """
@@ -180,6 +182,7 @@ async def insert(tx: Transaction, deployment: Deployment, *, place: int | None =
             "settings": settings_to_json(deployment.settings),
             "memory_bytes": deployment.memory_bytes,
             "executor": deployment.executor,
+            "uses_cache": int(deployment.uses_cache),
             "place": -1 if place is None else place,
             "created_at": to_ms(deployment.created_at),
         },
@@ -391,4 +394,5 @@ def read_deployment(row: sqlite3.Row) -> Deployment:
         finished_at=from_ms_or_none(row["finished_at"]),
         is_cleaned=bool(row["cleaned"]),
         is_kept=bool(row["kept"]),
+        uses_cache=bool(row["uses_cache"]),
     )

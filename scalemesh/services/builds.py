@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final, NoReturn
 
 from builder.cleaning import clean
@@ -169,6 +168,7 @@ class BuildCalls:
             "operator_env": operator_env(self._builds),
             "public_env": self._public_env(deployment),
             "limits": limits,
+            "cache": self._caches.rules(deployment),
             "ca_bundle": bundle,
         }
 
@@ -237,24 +237,6 @@ class BuildCalls:
         if deployment.source_listing is None or not await self._listings.holds(deployment.source_listing, sha256):
             raise NotFoundError("no such file in this deployment's source")
         return self._store.read(sha256)
-
-    async def kept(self, attempt: Attempt, key: str) -> Path | None:
-        """The archive that an earlier build kept under *key*, if this one may read it.
-
-        Raises:
-            GoneError: the attempt is over.
-            InvalidError: the key is none.
-        """
-        return await self._caches.find(await self._current(attempt), key)
-
-    async def keep(self, attempt: Attempt, key: str, size_bytes: int, chunks: AsyncIterable[bytes]) -> None:
-        """Keep an archive for later builds.
-
-        Raises:
-            GoneError: the attempt is over.
-            InvalidError, TooLargeError, UnreachableError: as ``Caches.keep``.
-        """
-        await self._caches.keep(await self._current(attempt), key, size_bytes, chunks)
 
     async def expect(self, attempt: Attempt) -> Deployment:
         """The deployment of *attempt*, if that is under way or has given a listing: then it has finished.

@@ -51,6 +51,7 @@ class Wanted:
     branch: str | None = None  #: None: the project's production branch
     commit: str | None = None  #: None: the newest of the branch
     production: bool | None = None  #: None: decided by the branch
+    uses_cache: bool = True  #: its build takes over what earlier ones kept
     dialect: Dialect | None = None  #: how its rule files are read; None: as the project's settings say
 
 
@@ -144,7 +145,9 @@ class Deployer:
             self._wake()
         return deployment
 
-    async def redeploy(self, user: User, deployment: Deployment, project: Project) -> Deployment:
+    async def redeploy(
+        self, user: User, deployment: Deployment, project: Project, *, uses_cache: bool = True
+    ) -> Deployment:
         """The same source once more, with today's settings and variables; a dialect that was set by hand stays.
 
         Raises:
@@ -156,6 +159,7 @@ class Deployer:
             branch=deployment.branch,
             commit=deployment.commit_sha,
             production=deployment.environment is Environment.PRODUCTION,
+            uses_cache=uses_cache,
             dialect=deployment.settings.dialect,
         )
         return await self.submit(user, project, wanted)
@@ -294,6 +298,7 @@ class Deployer:
             settings=replace(project.settings, dialect=wanted.dialect or project.settings.dialect),
             memory_bytes=self._builds.limits().memory_bytes,
             executor=None if wanted.source is SourceKind.PREBUILT else self._executors.chosen(project),
+            uses_cache=wanted.uses_cache,
             created_at=self._now(),
         )
         await deployments.insert(tx, deployment, place=place)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
+from scalemesh.services.caches import Caches
 from scalemesh.services.collector import Collector
 from scalemesh.services.janitor import Freed, Part
 from scalemesh.services.leftovers import Leftovers
@@ -47,6 +48,19 @@ def uploads(leftovers: Leftovers) -> Part:
         return Freed(len(await leftovers.orphans()))
 
     return Part("uploads", run, preview)
+
+
+def caches(kept: Caches) -> Part:
+    """What builds keep for later ones and none has used for long. Its bytes are freed with its blobs."""
+
+    async def run(_is_tight: bool) -> Freed:
+        return Freed((await kept.expire()).count)
+
+    async def preview() -> Freed:
+        amount = await kept.expirable()
+        return Freed(amount.count, amount.size_bytes)
+
+    return Part("caches", run, preview)
 
 
 def blobs(collector: Collector) -> Part:

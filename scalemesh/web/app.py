@@ -11,9 +11,12 @@ from aiohttp import web
 
 from scalemesh.assembly import Services
 from scalemesh.ports import Checks
+from scalemesh.services.build_caches import BuildCacheCalls
 from scalemesh.services.builds import BuildCalls
+from scalemesh.services.caches import Caches
 from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.explaining import Explainer
+from scalemesh.web.api.caches import CacheRoutes
 from scalemesh.web.api.chores import ChoreRoutes
 from scalemesh.web.api.deployments import DeploymentRoutes
 from scalemesh.web.api.explain import ExplainRoutes
@@ -27,6 +30,7 @@ from scalemesh.web.api.uploads import UploadRoutes
 from scalemesh.web.api.variables import VariableRoutes
 from scalemesh.web.api.views import Views
 from scalemesh.web.auth import Gate
+from scalemesh.web.build_caches import BuildCacheRoutes
 from scalemesh.web.builds import BuildRoutes
 from scalemesh.web.errors import BEGUN, REQUEST_ID, Errors
 from scalemesh.web.follow import Followers
@@ -78,18 +82,23 @@ def make_control_app(
     app.add_routes(HealthRoutes(services.deployer, checks, version=own_version(), clock=time.monotonic).table())
     app.add_routes(MetricsRoutes(metrics, services.deployer).table())
     if builders:
-        app.add_routes(BuildRoutes(services.builds).table())
+        _add_build_calls(app, services.builds, services.storage.caches)
     app[FOLLOWERS] = followers
     app.on_shutdown.append(_let_go)
     return app
 
 
-def make_builds_app(calls: BuildCalls, disk: DiskRoom) -> web.Application:
+def make_builds_app(calls: BuildCalls, caches: Caches, disk: DiskRoom) -> web.Application:
     """Only what builders talk to, for the socket in their sandboxes and the address of those elsewhere."""
     app = _bare_app()
     app.middlewares.append(ReadOnly(disk).middleware)
-    app.add_routes(BuildRoutes(calls).table())
+    _add_build_calls(app, calls, caches)
     return app
+
+
+def _add_build_calls(app: web.Application, calls: BuildCalls, caches: Caches) -> None:
+    app.add_routes(BuildRoutes(calls).table())
+    app.add_routes(BuildCacheRoutes(calls, BuildCacheCalls(calls, caches)).table())
 
 
 def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool) -> list[list[web.RouteDef]]:
@@ -99,6 +108,7 @@ def _api(services: Services, gate: Gate, followers: Followers, *, trusted: bool)
         SessionRoutes(services.accounts, gate, services.links, trusted=trusted).table(),
         TokenRoutes(services.accounts).table(),
         ProjectRoutes(projects, deployer, releases, services.storage.windows, views).table(),
+        CacheRoutes(storage.caches, projects).table(),
         VariableRoutes(projects).table(),
         DeploymentRoutes(deployer, projects, releases, views).table(),
         UploadRoutes(services.uploads, deployer).table(),
@@ -115,12 +125,12 @@ def _add_pages(app: web.Application, gate: Gate, services: Services, explainer: 
         gate,
         accounts=services.accounts,
         projects=services.projects,
+        storage=services.storage,
         deployer=services.deployer,
         releases=services.releases,
         logs=services.logs,
         links=services.links,
         explainer=explainer,
-        disk=services.storage.disk,
         upkeep=services.upkeep,
         now=utc_now,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,11 +12,10 @@ from aiohttp import web
 from builder.packing import fingerprint
 from builder.protocol import MAX_BLOCK_BYTES, MAX_DIGESTS, NONCE_HEADER
 from scalemesh.decode import decode
-from scalemesh.errors import InvalidError, NotFoundError, UnauthorizedError
+from scalemesh.errors import InvalidError, UnauthorizedError
 from scalemesh.services.builds import Attempt, BuildCalls, Facts, Failure, Success
 from scalemesh.values import Digest, Reason, SignedRequest
 from scalemesh.web.bodies import (
-    announced_bytes,
     check_blobs,
     check_digest,
     check_files,
@@ -82,13 +82,11 @@ class BuildRoutes:
             web.post("/build/v1/blobs", self.missing),
             web.put("/build/v1/blobs/{sha256}", self.receive),
             web.get("/build/v1/source/{sha256}", self.source),
-            web.get("/build/v1/cache/{key}", self.kept),
-            web.put("/build/v1/cache/{key}", self.keep),
             web.post("/build/v1/finish", self.finish),
         ]
 
     async def claim(self, request: web.Request) -> web.Response:
-        attempt, said = self._who(request), await read_as(request, Claim)
+        attempt, said = attempt_of(self._calls, request), await read_as(request, Claim)
         return web.json_response(await self._calls.claim(attempt, said.nonce, said.builder))
 
     async def hello(self, _request: web.Request) -> web.Response:
@@ -96,67 +94,69 @@ class BuildRoutes:
         return web.json_response({"builder": fingerprint()})
 
     async def lines(self, request: web.Request) -> web.Response:
-        attempt, block = self._who(request), await read_as(request, Lines, max_bytes=MAX_LINES_BYTES)
+        attempt, block = attempt_of(self._calls, request), await read_as(request, Lines, max_bytes=MAX_LINES_BYTES)
         if not isinstance(block.lines, list):
             raise InvalidError("lines: must be a list")
         return web.json_response({"next": await self._calls.lines(attempt, block.seq, block.lines)})
 
     async def heartbeat(self, request: web.Request) -> web.Response:
-        attempt, said = self._who(request), await read_as(request, Beat)
+        attempt, said = attempt_of(self._calls, request), await read_as(request, Beat)
         await self._calls.heartbeat(attempt, said.facts)
         return web.json_response({"cancel": False})  # what was canceled has no attempt any more: 410
 
     async def missing(self, request: web.Request) -> web.Response:
-        attempt, body = self._who(request), await read_json(request)
+        attempt, body = attempt_of(self._calls, request), await read_json(request)
         targets = await self._calls.missing(attempt, check_blobs(body.get("digests"), MAX_DIGESTS))
         return web.json_response(
             {"missing": [{"sha256": one, "put": _put(one, target)} for one, target in targets.items()]}
         )
 
     async def receive(self, request: web.Request) -> web.Response:
-        attempt, blob = self._who(request), read_blob(request)
+        attempt, blob = attempt_of(self._calls, request), read_blob(request)
         async with aclosing(read_chunks(request)) as chunks:
             await self._calls.receive(attempt, blob, chunks)
         return web.Response(status=204)
 
     async def source(self, request: web.Request) -> web.StreamResponse:
-        """One file of an uploaded source. A store that dies midway ends the connection: nobody believes the half."""
-        attempt, digest = self._who(request), check_digest(request.match_info["sha256"])
+        """One file of an uploaded source."""
+        attempt, digest = attempt_of(self._calls, request), check_digest(request.match_info["sha256"])
         async with aclosing(await self._calls.source(attempt, digest)) as chunks:
-            chunk = await anext(chunks, b"")
-            response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-            await response.prepare(request)
-            while chunk:
-                async with asyncio.timeout(STALL_S):
-                    await response.write(chunk)
-                chunk = await anext(chunks, b"")
-        await response.write_eof()
-        return response
-
-    async def kept(self, request: web.Request) -> web.StreamResponse:
-        found = await self._calls.kept(self._who(request), request.match_info["key"])
-        if found is None:
-            raise NotFoundError("nothing was kept under that key")
-        return web.FileResponse(found, headers={"Content-Type": "application/octet-stream"})
-
-    async def keep(self, request: web.Request) -> web.Response:
-        attempt, size_bytes = self._who(request), announced_bytes(request)
-        async with aclosing(read_chunks(request)) as chunks:
-            await self._calls.keep(attempt, request.match_info["key"], size_bytes, chunks)
-        return web.Response(status=204)
+            return await send_chunks(request, chunks)
 
     async def finish(self, request: web.Request) -> web.Response:
-        attempt = self._who(request)
+        attempt = attempt_of(self._calls, request)
         await self._calls.expect(attempt)  # before a body as large as this one is read
         body = await read_json(request, max_bytes=MAX_LISTING_BYTES)
         state = await self._calls.finish(attempt, _result(body))
         return web.json_response({"state": state})
 
-    def _who(self, request: web.Request) -> Attempt:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise UnauthorizedError("a builder shows its token", fix="send Authorization: Bearer <token>")
-        return self._calls.who(token.strip(), request.headers.get(NONCE_HEADER, ""))
+
+def attempt_of(calls: BuildCalls, request: web.Request) -> Attempt:
+    """Whose token came with *request*.
+
+    Raises:
+        UnauthorizedError: nobody's.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise UnauthorizedError("a builder shows its token", fix="send Authorization: Bearer <token>")
+    return calls.who(token.strip(), request.headers.get(NONCE_HEADER, ""))
+
+
+async def send_chunks(
+    request: web.Request, chunks: AsyncGenerator[bytes], size_bytes: int | None = None
+) -> web.StreamResponse:
+    """Answer with *chunks*. A store that dies midway ends the connection: nobody believes the half."""
+    chunk = await anext(chunks, b"")
+    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+    response.content_length = size_bytes
+    await response.prepare(request)
+    while chunk:
+        async with asyncio.timeout(STALL_S):
+            await response.write(chunk)
+        chunk = await anext(chunks, b"")
+    await response.write_eof()
+    return response
 
 
 def _put(digest: Digest, target: SignedRequest | None) -> dict[str, object]:

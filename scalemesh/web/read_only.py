@@ -34,6 +34,7 @@ ALLOWED: Final = frozenset(
         ("POST", "/projects/{project}/rollback"),
         ("POST", "/projects/{project}/unpin"),
         ("POST", "/projects/{project}/explain"),
+        ("POST", "/projects/{project}/cache/clear"),
         ("POST", "/projects/{project}/environment/{name}/delete"),
         ("POST", "/projects/{project}/settings"),
         ("POST", "/projects/{project}/retention"),

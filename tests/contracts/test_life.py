@@ -6,8 +6,9 @@ import pytest
 
 from scalemesh.config import Builds
 from scalemesh.errors import ConflictError, GoneError, RefusedError
+from scalemesh.services.build_caches import BuildCacheCalls
 from scalemesh.services.builds import Attempt, Failure, Success
-from scalemesh.values import DeploymentId, EndCause, Reason, State
+from scalemesh.values import CacheKind, DeploymentId, EndCause, Reason, State
 from tests.contracts.executors import AnswersLate, EndsWhenTold, Refuses
 from tests.contracts.life import PAGE, Life, begin
 from tests.rigs.tls import certificate
@@ -113,7 +114,7 @@ async def test_a_token_alone_is_a_spent_ticket_once_its_builder_has_claimed(life
             calls.heartbeat(thief, None),
             calls.missing(thief, []),
             life.upload(thief, b"more"),
-            calls.kept(thief, "a" * 40),
+            BuildCacheCalls(calls, life.services.storage.caches).find(thief, CacheKind.MODULES, "a" * 40, ""),
             calls.finish(thief, success),
         ):
             with pytest.raises(ConflictError):

@@ -57,7 +57,11 @@ class FakeDaemon:
     seqs: list[int] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
     facts: dict[str, Any] | None = None
-    cache: dict[str, bytes] = field(default_factory=dict)
+    cache_rules: dict[str, Any] = field(
+        default_factory=lambda: {"reads": True, "writes": True, "archive_bytes": 1 << 28}
+    )
+    cache: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # kind and key -> entry
+    archives: dict[str, bytes] = field(default_factory=dict)
     finished: dict[str, Any] | None = None
     nonces: set[str] = field(default_factory=set)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,8 +78,11 @@ class FakeDaemon:
                 web.post("/build/v1/blobs", self._blobs),
                 web.put("/build/v1/blobs/{sha256}", self._put),
                 web.get("/build/v1/source/{sha256}", self._source),
-                web.get("/build/v1/cache/{key}", self._cached),
-                web.put("/build/v1/cache/{key}", self._keep),
+                web.get("/build/v1/cache", self._find),
+                web.post("/build/v1/cache", self._keep),
+                web.post("/build/v1/cache/blobs", self._place),
+                web.get("/build/v1/cache/blobs/{sha256}", self._archive),
+                web.put("/build/v1/cache/blobs/{sha256}", self._put_archive),
                 web.post("/build/v1/finish", self._finish),
             ]
         )
@@ -144,6 +151,7 @@ class FakeDaemon:
                 "operator_env": self.operator_env,
                 "limits": LIMITS | self.limits,
                 "nodes": [],
+                "cache": self.cache_rules,
                 "ca_bundle": self.ca_bundle,
             }
         )
@@ -184,13 +192,33 @@ class FakeDaemon:
     async def _source(self, request: web.Request) -> web.Response:
         return web.Response(body=self.uploads[request.match_info["sha256"]])
 
-    async def _cached(self, request: web.Request) -> web.Response:
-        data = self.cache.get(request.match_info["key"])
-        return web.Response(status=404) if data is None else web.Response(body=data)
+    async def _find(self, request: web.Request) -> web.Response:
+        kind, key, prefix = (request.query[name] for name in ("kind", "key", "prefix"))
+        near = [entry for (k, name), entry in self.cache.items() if k == kind and prefix and name.startswith(prefix)]
+        entry = self.cache.get((kind, key)) or (near[-1] if near else None)
+        if entry:
+            entry = {**entry, "get": {"url": f"/build/v1/cache/blobs/{entry['sha256']}", "headers": {}}}
+        return web.json_response({"entry": entry})
+
+    async def _place(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        put = {"url": f"/build/v1/cache/blobs/{asked['sha256']}", "headers": {}}
+        return web.json_response({"put": None if asked["sha256"] in self.archives else put})
+
+    async def _archive(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.archives[request.match_info["sha256"]])
+
+    async def _put_archive(self, request: web.Request) -> web.Response:
+        data = await request.read()
+        assert hashlib.sha256(data).hexdigest() == request.match_info["sha256"]
+        self.archives[request.match_info["sha256"]] = data
+        return web.Response(status=204)
 
     async def _keep(self, request: web.Request) -> web.Response:
-        self.cache[request.match_info["key"]] = await request.read()
-        return web.Response(status=204)
+        entry = await request.json()
+        assert len(self.archives[entry["sha256"]]) == entry["size"]
+        self.cache[entry["kind"], entry["key"]] = entry
+        return web.json_response({"kept": True})
 
     async def _finish(self, request: web.Request) -> web.Response:
         self.finished = await request.json()

@@ -323,19 +323,6 @@ def with_node() -> dict[str, str]:
     return {"SCALEMESH_NODES": str(Path(node).parent)}
 
 
-async def test_a_real_npm_project_is_built_and_its_packages_are_kept(tmp_path: Path) -> None:
-    source, uploads = npm_source(LOCK)
-    async with daemon(tmp_path, source, uploads=uploads) as fake:
-        assert await build(fake, tmp_path / "one", with_node()) == 0
-        assert fake.files() == {"index.html": b"true"}
-        assert "added 1 package" in fake.text
-        assert len(fake.cache) == 1
-        assert "Restored" not in fake.text
-        fake.seqs.clear()
-        assert await build(fake, tmp_path / "two", with_node()) == 0
-        assert "Restored the packages of an earlier build" in fake.text
-
-
 async def test_a_lock_file_that_does_not_fit_is_shown_plainly(tmp_path: Path) -> None:
     lock = {**LOCK, "packages": {"": {"name": "site", "version": "1.0.0"}}}
     source, uploads = npm_source(lock)
@@ -370,18 +357,3 @@ def _reads(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
-
-
-async def test_a_cache_that_fails_and_traps_in_the_home_folder_hurt_no_build(tmp_path: Path) -> None:
-    source, uploads = npm_source(LOCK)
-    victim = tmp_path / "victim"
-    victim.write_text("untouched")
-    trap = f"ln -s {victim} $HOME/.packages.tar; exit 1"
-    uploads |= (extra := uploaded({"vercel.json": json.dumps({"ignoreCommand": trap}).encode()}))[1]
-    source["files"] += extra[0]["files"]
-    async with daemon(tmp_path, source, uploads=uploads) as fake:
-        fake.faults["cache"] = [200, 503]  # an archive that is none, and no room for ours
-        assert await build(fake, tmp_path / "work", with_node()) == 0
-        assert victim.read_text() == "untouched"
-        assert "Restored" not in fake.text
-        assert fake.cache == {}

@@ -39,6 +39,7 @@ BODIES = {
     "PATCH /api/v1/projects/{project}": projects.ProjectChange,
     "POST /api/v1/projects/{project}/rollback": projects.WantedRollback,
     "POST /api/v1/deployments": deployments.GitUrl,
+    "POST /api/v1/deployments/{deployment}/redeploy": deployments.WantedRedeployment,
     "POST /api/v1/projects/{project}/deployments": deployments.NewDeployment,
     "POST /api/v1/deployments/{deployment}/keep": deployments.WantedKeep,
     "PUT /api/v1/projects/{project}/env/{name}": variables.NewVariable,

@@ -50,9 +50,9 @@ async def host(tmp_path: Path) -> AsyncIterator[ControlHost]:
 
 @pytest.fixture
 async def socket(host: ControlHost) -> AsyncIterator[Browser]:
-    async with TestClient(
-        TestServer(make_builds_app(host.life.services.builds, host.life.services.storage.disk))
-    ) as opened:
+    services = host.life.services
+    app = make_builds_app(services.builds, services.storage.caches, services.storage.disk)
+    async with TestClient(TestServer(app)) as opened:
         yield opened
 
 

@@ -16,7 +16,9 @@ CHANGING = ("POST", "PUT", "PATCH")
 BRINGING = {  # what a builder sends that needs room; it waits
     "POST /build/v1/blobs",
     "PUT /build/v1/blobs/{sha256}",
-    "PUT /build/v1/cache/{key}",
+    "POST /build/v1/cache",
+    "POST /build/v1/cache/blobs",
+    "PUT /build/v1/cache/blobs/{sha256}",
     "POST /build/v1/finish",
 }
 
@@ -67,7 +69,7 @@ def test_each_that_is_allowed_is_a_route_that_there_is(host: ControlHost) -> Non
 async def test_a_builder_may_say_that_it_lives_and_waits_with_what_it_brings(host: ControlHost) -> None:
     services = host.life.services
     services.storage.disk.level = Level.LAST
-    app = make_builds_app(services.builds, services.storage.disk)
+    app = make_builds_app(services.builds, services.storage.caches, services.storage.disk)
     routes = {(one.method, one.resource.canonical) for one in app.router.routes() if one.resource}
     async with TestClient(TestServer(app)) as builder:
         for method, address in sorted(one for one in routes if one[0] in CHANGING):

@@ -29,6 +29,7 @@ class NewDeployment:
     production: bool | None = None
     upload: Literal["source", "prebuilt"] | None = None
     dialect: Dialect | None = None
+    no_cache: bool = False  #: take over nothing that earlier builds kept
 
     def __post_init__(self) -> None:
         if self.upload is not None and self.commit is not None:
@@ -42,6 +43,7 @@ class NewDeployment:
             commit=self.commit,
             production=self.production,
             dialect=self.dialect,
+            uses_cache=not self.no_cache,
         )
 
 
@@ -56,10 +58,22 @@ class GitUrl:
     commit: str | None = None
     production: bool | None = None
     dialect: Dialect | None = None  #: of this deployment alone
+    no_cache: bool = False
     settings: BuildSettings | None = None
 
     def wanted(self) -> Wanted:
-        return Wanted(branch=self.branch, commit=self.commit, production=self.production, dialect=self.dialect)
+        return Wanted(
+            branch=self.branch,
+            commit=self.commit,
+            production=self.production,
+            dialect=self.dialect,
+            uses_cache=not self.no_cache,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedRedeployment:
+    no_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +158,10 @@ class DeploymentRoutes:
 
     async def redeploy(self, request: web.Request) -> web.Response:
         """The same source once more, as a new deployment."""
-        deployment = await self._named(request)
+        deployment, wanted = await self._named(request), await read_as(request, WantedRedeployment)
         project = await self._projects.named(deployment.project)
-        again = await self._deployer.redeploy(signed_in(request), deployment, project)
+        user, uses_cache = signed_in(request), not wanted.no_cache
+        again = await self._deployer.redeploy(user, deployment, project, uses_cache=uses_cache)
         return web.json_response(self._views.deployment(again), status=202)
 
     async def _submit(self, user: User, project: Project, wanted: Wanted) -> web.Response:

@@ -53,6 +53,7 @@ class Views:
             "commit": _commit(deployment),
             "framework": deployment.framework,
             "executor": deployment.executor,
+            "uses_cache": deployment.uses_cache,
             "attempt": deployment.attempt,
             "reason": deployment.reason,
             "message": deployment.message,

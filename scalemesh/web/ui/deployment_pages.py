@@ -106,9 +106,10 @@ class DeploymentPages:
         return see(f"/deployments/{deployment.id}?did=rollback")
 
     async def redeploy(self, request: web.Request) -> web.Response:
-        deployment = await self._deployment(request)
+        deployment, form = await self._deployment(request), await read_form(request)
         project = await self._projects.named(deployment.project)
-        again = await self._deployer.redeploy(signed_in(request), deployment, project)
+        user, uses_cache = signed_in(request), not form.text("no_cache")
+        again = await self._deployer.redeploy(user, deployment, project, uses_cache=uses_cache)
         return see(f"/deployments/{again.id}")
 
     async def keep(self, request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from builder.protocol import MIN_SECRET_CHARS
 from scalemesh.errors import InvalidError, ScaleMeshError
+from scalemesh.services.caches import Caches
 from scalemesh.services.deployer import Deployer, Wanted
 from scalemesh.services.projects import Projects
 from scalemesh.services.releases import Releases
@@ -26,9 +27,15 @@ RETENTION: Final = tuple(OwnRetention.__slots__)
 
 class OneProjectPages:
     def __init__(
-        self, renderer: Renderer, projects: Projects, deployer: Deployer, releases: Releases, sites: Sites
+        self,
+        renderer: Renderer,
+        projects: Projects,
+        deployer: Deployer,
+        releases: Releases,
+        caches: Caches,
+        sites: Sites,
     ) -> None:
-        self._renderer, self._projects = renderer, projects
+        self._renderer, self._projects, self._caches = renderer, projects, caches
         self._deployer, self._releases, self._sites = deployer, releases, sites
 
     def table(self) -> list[web.RouteDef]:
@@ -57,6 +64,7 @@ class OneProjectPages:
             project,
             deployments=found[:PAGE],
             live=live,
+            cached=await self._caches.total(project.id),
             before=before,
             following=found[PAGE - 1].sequence if len(found) > PAGE else None,
             is_active=any(not deployment.is_final for deployment in found),
@@ -68,7 +76,9 @@ class OneProjectPages:
         branch = form.text_or_none("branch")
         if branch is not None:
             check_branch(branch)
-        deployment = await self._deployer.submit(user, project, Wanted(branch=branch or None))
+        deployment = await self._deployer.submit(
+            user, project, Wanted(branch=branch or None, uses_cache=not form.text("no_cache"))
+        )
         return see(f"/deployments/{deployment.id}")
 
     async def rollback(self, request: web.Request) -> web.Response:

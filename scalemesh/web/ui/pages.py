@@ -5,10 +5,9 @@ from datetime import datetime
 
 from aiohttp import web
 
-from scalemesh.assembly import Upkeep
+from scalemesh.assembly import Storage, Upkeep
 from scalemesh.services.accounts import Accounts
 from scalemesh.services.deployer import Deployer
-from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.explaining import Explainer
 from scalemesh.services.links import Links
 from scalemesh.services.log_pipeline import LogPipeline
@@ -16,6 +15,7 @@ from scalemesh.services.projects import Projects
 from scalemesh.services.releases import Releases
 from scalemesh.web.auth import Gate
 from scalemesh.web.ui.account_pages import AccountPages
+from scalemesh.web.ui.cache_pages import CachePages
 from scalemesh.web.ui.deployment_pages import DeploymentPages
 from scalemesh.web.ui.explain_pages import ExplainPages
 from scalemesh.web.ui.failures import PageFailures
@@ -39,13 +39,13 @@ def add_pages(
     logs: LogPipeline,
     links: Links,
     explainer: Explainer,
-    disk: DiskRoom,
+    storage: Storage,
     upkeep: Upkeep,
     now: Callable[[], datetime],
 ) -> None:
     """Add the pages to *app*, and the middleware that draws failures; the gate's own middleware comes after it."""
     static_files, sites = StaticFiles.of_package(), Sites(links.base, links.of_host)
-    renderer = Renderer(static_files, disk, now=now)
+    renderer = Renderer(static_files, storage.disk, now=now)
     app.middlewares.append(PageFailures(renderer).middleware)
     deployment_pages = DeploymentPages(
         renderer, projects=projects, deployer=deployer, releases=releases, logs=logs, sites=sites
@@ -55,9 +55,10 @@ def add_pages(
         SignInPages(renderer, accounts, gate),
         AccountPages(renderer, accounts, gate),
         ProjectPages(renderer, projects, deployer, sites),
-        OneProjectPages(renderer, projects, deployer, releases, sites),
+        OneProjectPages(renderer, projects, deployer, releases, storage.caches, sites),
+        CachePages(storage.caches, projects),
         ExplainPages(renderer, projects, explainer, sites),
-        StoragePages(renderer, disk, upkeep.usages, upkeep.janitor, upkeep.expiry),
+        StoragePages(renderer, storage.disk, upkeep.usages, upkeep.janitor, upkeep.expiry),
         deployment_pages,
     ):
         app.add_routes(pages.table())

@@ -26,7 +26,6 @@ KINDS: Final = {
     "uploads": "Uploads under way",
     "logs": "Logs",
     "database": "Database",
-    "build_caches": "Build caches",
     "local_cache": "Local cache of the store",
 }
 #: part of a round -> what goes
