@@ -12,7 +12,7 @@ from typing import Final
 
 from builder.archives import Archives, Measured
 from builder.detect import Plan
-from builder.footprint import Footprint, footprint, written
+from builder.footprint import CACHES, Footprint, footprint, written
 from builder.frameworks import framework
 from builder.job import CacheRules
 from builder.packages import Keys
@@ -129,7 +129,7 @@ class Caches:
             found, "all packages, so nothing is installed", say, is_whole=lambda: self._is_marked(key)
         )
         if brought is None:
-            self._archives.remove([*self._module_folders(), MARK])
+            self._archives.remove([*self._module_folders(), CACHES])
         return brought is not None
 
     def _restore_downloads(self, say: Callable[[str], None]) -> None:
@@ -175,17 +175,17 @@ class Caches:
         return Restored(found.seconds, is_exact=True)
 
     def _save_modules(self, keys: Keys, key: str, seconds: float, say: Callable[[str], None]) -> None:
-        elsewhere = written(self._before, footprint(self._archives.work), below="home/" if keys.hooks else "")
-        if elsewhere:
-            say(f"The install runs in every build: besides packages it writes {elsewhere.removeprefix('src/')[:200]}")
+        also = written(self._before, footprint(self._archives.work), below="home/" if keys.hooks else "")
+        if also.elsewhere:
+            path = also.elsewhere.removeprefix("src/")[:200]
+            say(f"The install runs in every build: besides packages it writes {path}")
             return
         folders = self._module_folders()
         if not folders or not self._archives.mark(MARK, key):
             return
         own = ["home/.npm/_npx"] if self._plan.package_manager != "npm" else []  # where the package manager itself is
-        names = [*folders, *self._archives.present(own), MARK]
+        names = [*folders, *self._archives.present([*also.folders, *own]), MARK]
         self._keep("modules", key, names, seconds, say, "the installed packages")
-        self._archives.remove([MARK])
 
     def _keep(
         self,
@@ -208,9 +208,7 @@ class Caches:
 
     def _is_marked(self, key: str) -> bool:
         """Whether an archive of modules was unpacked to its end, and is the one that was meant."""
-        marked = self._archives.marked(MARK) == key
-        self._archives.remove([MARK])
-        return marked and bool(self._module_folders())
+        return self._archives.marked(MARK) == key and bool(self._module_folders())
 
     def _module_folders(self) -> list[str]:
         found = self._archives.named("src", "node_modules", MOST_NAMES)

@@ -4,12 +4,14 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from builder.packages import LOCKS
 from builder.tree import Tree
 
+CACHES: Final = "home/.cache/"
 MOST_ENTRIES: Final = 200_000  #: more are not compared
 #: Below the source: the packages, Git's own, and what package managers note for themselves.
 _OF_PACKAGES: Final = frozenset({"node_modules", ".git", ".pnpm-store"})
@@ -53,13 +55,25 @@ def footprint(work: Path) -> Footprint | None:
     return found
 
 
-def written(before: Footprint | None, after: Footprint | None, *, below: str = "") -> str:
-    """A file *below* a folder that is new or changed, or what there is to say of many; empty: there is none."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is new or changed: what can be kept with the packages, and the first that cannot; empty: there is none."""
+
+    folders: tuple[str, ...] = ()
+    elsewhere: str = ""
+
+
+def written(before: Footprint | None, after: Footprint | None, *, below: str = "") -> Written:
+    """What was written *below* a folder between the two.
+
+    Scripts of packages put browsers and compiled parts of them into folders of their own in ``~/.cache``.
+    """
     if before is None or after is None:
-        return "more files than can be looked at"
-    return min(
-        (path for path, facts in after.items() if before.get(path) != facts and path.startswith(below)), default=""
-    )
+        return Written(elsewhere="more files than can be looked at")
+    paths = sorted(path for path, facts in after.items() if before.get(path) != facts and path.startswith(below))
+    folders = {"/".join(path.split("/")[:3]) for path in paths if path.startswith(CACHES) and path.count("/") > 2}
+    elsewhere = (path for path in paths if "/".join(path.split("/")[:3]) not in folders)
+    return Written(tuple(sorted(folders)), next(elsewhere, ""))
 
 
 def _is_of_packages(top: str, path: str) -> bool:

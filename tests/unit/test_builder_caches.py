@@ -134,13 +134,23 @@ async def test_an_install_that_reads_or_does_more_runs_in_every_build(
 
 
 async def test_an_install_that_writes_elsewhere_runs_in_every_build(tmp_path: Path) -> None:
-    """The script of a dependency: here that of the linked folder itself, by way of a workspace without hooks."""
-    trap = "import os, pathlib; pathlib.Path(os.environ['HOME'], '.cache/browser').mkdir(parents=True)"
-    hooks = {"postinstall": f"python3 -c \"{trap}; pathlib.Path(os.environ['HOME'], '.cache/browser/x').touch()\""}
+    hooks = {"postinstall": "echo x > $HOME/.browser"}
     async with daemon(tmp_path, **site(scripts=hooks)) as fake:
         log = await built(fake, tmp_path / "one")
-        assert "besides packages it writes home/.cache/browser/x" in log
+        assert "besides packages it writes home/.browser" in log
         assert kinds(fake) == ["dependencies"]
+
+
+async def test_what_scripts_of_packages_put_into_the_home_folders_cache_comes_back_with_them(tmp_path: Path) -> None:
+    """A browser, say: the script looks for it in the second build, before it would bring it again."""
+    hooks = {
+        "postinstall": "cat ~/.cache/browser/x || (mkdir -p ~/.cache/browser && echo fetched > ~/.cache/browser/x)"
+    }
+    async with daemon(tmp_path, **site(scripts=hooks)) as fake:
+        assert "fetched" not in (await built(fake, tmp_path / "one")).splitlines()
+        log = await built(fake, tmp_path / "two", site(scripts=hooks))
+        assert "> npm ci" not in log
+        assert "fetched" in log.splitlines()
 
 
 COUNTING = """
