@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(120)
 NPM_S = 100
 GIT_HOST = "10.0.0.1"  # in a network of the tests' own
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: run as root")
-STEPS = ["queue", "fetch", "detect", "install", "build", "collect", "upload", "publish", "end"]
+STEPS = ["queue", "fetch", "detect", "restore", "install", "save", "build", "collect", "upload", "publish", "end"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
