@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.bench import added, crowd, executors, report, resting
+from tests.bench import added, crowd, executors, report, resting, stores
 from tests.bench.measure import Outcome, PeerError, load_average, machine
 from tests.bench.serving import __main__ as serving
 
-NAMES: Final = ("hello", "handbook", "rest", "crowd", "executors")
+NAMES: Final = ("hello", "handbook", "rest", "crowd", "executors", "stores")
 ROUNDS: Final = 5
 SERVING: Final = "serving"
 
@@ -65,6 +65,8 @@ def _measured(name: str, rounds: int) -> Outcome:
             return asyncio.run(resting.measure(folder, rounds, _say))
         if name == "executors":
             return asyncio.run(executors.measure(folder, rounds, _say))
+        if name == "stores":
+            return asyncio.run(stores.measure(folder, rounds, _say))
         if name == "crowd":
             return asyncio.run(crowd.measure(folder, _say))
         site = added.HELLO if name == "hello" else added.HANDBOOK

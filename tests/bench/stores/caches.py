@@ -1,10 +1,7 @@
 """A build with what the one before kept, against the first one of the same commit: a Vite app and a Docusaurus site."""
 
 import asyncio
-import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,6 +43,8 @@ async def measure(folder: Path, rounds: int, say: Callable[[str], None]) -> list
     Raises:
         PeerError: npm does not make the Docusaurus site.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
     sites = {"vite": VITE, "docusaurus": await asyncio.to_thread(docusaurus, folder)}
     figures: list[Figure] = []
     async with running_daemon(folder / "daemon", builds=FAIR) as daemon:
@@ -93,22 +92,7 @@ def _figures(name: str, pairs: Sequence[Took]) -> list[Figure]:
     cold, warm = [pair.cold_s for pair in pairs], [pair.warm_s for pair in pairs]
     ratios = [pair.warm_s / pair.cold_s for pair in pairs]
     return [
-        Figure(bench="caches", name=f"{name}: first build", unit="s", values=cold),
-        Figure(bench="caches", name=f"{name}: second build", unit="s", values=warm),
-        Figure(bench="caches", name=f"{name}: second, against the first", unit="x", values=ratios, at_most=0.5),
+        Figure(bench="stores", name=f"{name}: first build", unit="s", values=cold),
+        Figure(bench="stores", name=f"{name}: second build", unit="s", values=warm),
+        Figure(bench="stores", name=f"{name}: second, against the first", unit="x", values=ratios, at_most=0.5),
     ]
-
-
-def main(rounds: int) -> None:
-    """``python -m tests.bench.stores.caches [ROUNDS]``."""
-    folder = Path(tempfile.mkdtemp(prefix="scalemesh-bench-"))
-    folder.chmod(0o755)
-    try:
-        for figure in asyncio.run(measure(folder, rounds, lambda text: print(text, flush=True))):
-            print(f"{figure.name}: {figure.shown(figure.median)} {figure.aim}")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)

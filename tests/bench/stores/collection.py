@@ -11,7 +11,7 @@ from typing import Final
 
 import aiohttp
 
-from tests.bench.measure import Figure, Outcome, Unit, load_average, memory_mib, percentile
+from tests.bench.measure import Figure, Unit, load_average, memory_mib, percentile
 from tests.whole.daemon import RunningDaemon, end_all
 
 BLOBS: Final = 1_000_000
@@ -24,7 +24,7 @@ MOST_PAUSE_MS: Final = 20.0
 DATA: Final = b"0123456789"
 
 
-async def measure(folder: Path, say: Callable[[str], None]) -> Outcome:
+async def measure(folder: Path, say: Callable[[str], None]) -> list[Figure]:
     """One collection; the store is the disk."""
     daemon = RunningDaemon(folder / "daemon")
     daemon.home.mkdir(parents=True)
@@ -47,16 +47,14 @@ async def measure(folder: Path, say: Callable[[str], None]) -> Outcome:
         await end_all(daemon)
     finally:
         daemon.kill_all()
-    return Outcome(
-        figures=[
-            _figure(f"collect {BLOBS // EACH_UNHELD:,} of {BLOBS:,} blobs", "s", took),
-            _figure("collect: resident memory more afterwards", "MiB", more, at_most=64),
-            _figure("slowest visit without", "ms", max(quiet) * 1000),
-            _figure("slowest visit meanwhile", "ms", max(meanwhile) * 1000, at_most=MOST_PAUSE_MS),
-            _figure("p99.9 of visits without", "ms", percentile(quiet, 0.999) * 1000),
-            _figure("p99.9 of visits meanwhile", "ms", percentile(meanwhile, 0.999) * 1000),
-        ]
-    )
+    return [
+        _figure(f"collect {BLOBS // EACH_UNHELD:,} of {BLOBS:,} blobs", "s", took),
+        _figure("collect: resident memory more afterwards", "MiB", more, at_most=64),
+        _figure("slowest visit without", "ms", max(quiet) * 1000),
+        _figure("slowest visit meanwhile", "ms", max(meanwhile) * 1000, at_most=MOST_PAUSE_MS),
+        _figure("p99.9 of visits without", "ms", percentile(quiet, 0.999) * 1000),
+        _figure("p99.9 of visits meanwhile", "ms", percentile(meanwhile, 0.999) * 1000),
+    ]
 
 
 def _fill(data: Path) -> None:

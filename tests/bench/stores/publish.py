@@ -3,7 +3,6 @@
 The builder's own work counts (hashing, asking, sending), and the daemon's (adopting, manifest, going live).
 """
 
-import asyncio
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.measure import Figure, PeerError, Unit, load_average
+from tests.bench.stores.bucket import tables
 from tests.rigs import s3_servers
 from tests.whole.daemon import RunningDaemon, end_all
 
@@ -22,7 +22,7 @@ FILES: Final = 10_000
 FILE_BYTES: Final = 20_000
 CHANGED: Final = 50
 WITHIN_S: Final = 600.0
-LANES: Final = 4  #: the builder's, and so rclone's
+LANES: Final = 8  #: the builder's, and so rclone's
 #: Pictures: nothing that would be compressed beside the next round.
 BUILD: Final = f"""
 import os, random, sys
@@ -33,17 +33,6 @@ for n in range({FILES} - 1):
     seed = n if n >= {CHANGED} - 1 else n + (version + 1) * {FILES}
     with open(f"dist/img/{{n}}.webp", "wb") as file:
         file.write(random.Random(seed).randbytes({FILE_BYTES}))
-"""
-TABLES: Final = """
-[store]
-kind = "s3"
-[store.s3]
-bucket = "{BUCKET}"
-endpoint = "{url}"
-region = "{REGION}"
-access_key = "{ACCESS_KEY}"
-secret_key = "{SECRET_KEY}"
-path_style = true
 """
 RCLONE: Final = (
     *(str(Path(sys.executable).with_name("rclone")), "sync", "--transfers", str(LANES), "--checkers", "16"),
@@ -66,11 +55,9 @@ async def published(daemon: RunningDaemon, project: str, version: int) -> float:
 
 
 @asynccontextmanager
-async def daemon_on(folder: Path, tables: str, environ: dict[str, str] | None = None) -> AsyncIterator[RunningDaemon]:
+async def daemon_on(folder: Path, more: str) -> AsyncIterator[RunningDaemon]:
     """A daemon whose builds reach this machine's stores."""
-    daemon = RunningDaemon(
-        folder, executor='sandbox = "off"', tables=tables, environ=environ or {}, builds="output_mib = 1024\n"
-    )
+    daemon = RunningDaemon(folder, executor='sandbox = "off"', tables=more, builds="output_mib = 1024\n")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         await daemon.start()
@@ -92,8 +79,7 @@ async def measure(folder: Path, rounds: int, say: Callable[[str], None]) -> list
     """
     disk = await _on(folder / "disk", "", rounds, lambda text: say(f"disk {text}"))
     server = s3_servers.fresh("weed")
-    tables = TABLES.format(url=server.url, **vars(s3_servers))
-    bucket = await _on(folder / "bucket", tables, rounds, lambda text: say(f"bucket {text}"))
+    bucket = await _on(folder / "bucket", tables(server.url), rounds, lambda text: say(f"bucket {text}"))
     peer = [_by_rclone(folder / "rclone", server.url, number, say) for number in range(rounds)]
     server.end()
     peer_first, peer_again = [one for one, _ in peer], [two for _, two in peer]
@@ -115,9 +101,9 @@ class Took:
     again: list[float]
 
 
-async def _on(folder: Path, tables: str, rounds: int, say: Callable[[str], None]) -> Took:
+async def _on(folder: Path, more: str, rounds: int, say: Callable[[str], None]) -> Took:
     took = Took([], [])
-    async with daemon_on(folder, tables) as daemon:
+    async with daemon_on(folder, more) as daemon:
         for number in range(rounds):
             took.first.append(await published(daemon, f"many-{number}", 2 * number))
             took.again.append(await published(daemon, f"many-{number}", 2 * number + 1))
@@ -149,12 +135,3 @@ def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 def _figure(name: str, unit: Unit, values: Sequence[float], at_most: float | None = None) -> Figure:
     return Figure(bench="stores", name=name, unit=unit, values=values, at_most=at_most)
-
-
-if __name__ == "__main__":
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as made:
-        Path(made).chmod(0o755)
-        for figure in asyncio.run(measure(Path(made), 1, print)):
-            print(figure.name, figure.shown(figure.median))
