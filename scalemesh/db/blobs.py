@@ -33,8 +33,12 @@ INSERT INTO hold (holder, blob)
 SELECT :holder, blob.id FROM json_each(:blobs) AS given JOIN blob ON blob.sha256 = given.value ->> 0 WHERE true
 ON CONFLICT DO NOTHING
 """
+HOLD_KNOWN: Final = """
+UPDATE blob SET unheld_at = NULL WHERE sha256 = :sha256 AND state < 2 RETURNING id
+"""
+HOLD_ONE: Final = "INSERT INTO hold (holder, blob) VALUES (:holder, :blob) ON CONFLICT DO NOTHING"
 NOT_STORED: Final = """
-SELECT blob.sha256 FROM json_each(:blobs) AS given JOIN blob ON blob.sha256 = given.value ->> 0 WHERE blob.state = 0
+SELECT blob.sha256 FROM json_each(:digests) AS given JOIN blob ON blob.sha256 = given.value WHERE blob.state = 0
 """
 SET_STORED: Final = """
 UPDATE blob SET state = 1 WHERE state = 0 AND sha256 IN (SELECT value FROM json_each(:digests))
@@ -101,7 +105,7 @@ class Amount:
 
 
 async def hold(
-    tx: Transaction, holder: Holder, blobs: Iterable[Blob], kind: BlobKind = BlobKind.FILE
+    tx: Transaction, holder: Holder, blobs: Collection[Blob], kind: BlobKind = BlobKind.FILE
 ) -> set[Digest] | None:
     """Let *holder* hold *blobs*, besides those that it holds; return those that are not in the store yet.
 
@@ -117,7 +121,22 @@ async def hold(
         return None
     await tx.run(ADD, {"blobs": given, "kind": kind})
     await tx.run(HOLD, {"holder": await _id_of(tx, holder), "blobs": given})
-    return {Digest(row["sha256"]) for row in await tx.all(NOT_STORED, {"blobs": given})}
+    return await not_stored(tx, [blob.sha256 for blob in blobs])
+
+
+async def not_stored(tx: Transaction, digests: Iterable[Digest]) -> set[Digest]:
+    """Those of *digests*, all of them held, that are on their way into the store, or were lost there."""
+    return {Digest(row["sha256"]) for row in await tx.all(NOT_STORED, {"digests": json.dumps(list(digests))})}
+
+
+async def hold_alone(tx: Transaction, holder: Holder, sha256: Digest) -> bool:
+    """Let *holder* hold that blob, which it has put into the store before, and no other; whether it is still there."""
+    found = await tx.all(HOLD_KNOWN, {"sha256": sha256})
+    if not found:
+        return False
+    await tx.run(HOLD_ONE, {"holder": await _id_of(tx, holder), "blob": found[0]["id"]})
+    await let_go_of_others(tx, holder, [sha256])
+    return True
 
 
 async def let_go_of_others(tx: Transaction, holder: Holder, digests: Iterable[Digest]) -> None:

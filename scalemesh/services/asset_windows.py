@@ -83,7 +83,7 @@ class AssetWindows:
                     await work(tx)
                     wanted = tuple(left for left in standing.left if left.deployment != deployment.id)
                     if wanted != standing.left:
-                        await _name(tx, deployment.project, _planned(plan, wanted, standing).table)
+                        await _name(tx, deployment.project, _planned(plan, wanted, standing), standing)
             except _Unplanned as found:  # a store that is away must not keep the files of what is deleted
                 standing = replace(found.standing, table=None)
                 plan = _Plan(found.wanted, await self._made(deployment.project, found.wanted, standing))
@@ -112,7 +112,7 @@ class AssetWindows:
             return result
         leaving = replace(before.live, at=at)
         wanted = (leaving, *(left for left in before.left if left.deployment != leaving.deployment))[:MAX_FORMERS]
-        await _name(tx, project, _planned(plan, wanted, before).table)
+        await _name(tx, project, _planned(plan, wanted, before), before)
         await rows.leave(tx, leaving.deployment, at)
         return result
 
@@ -173,10 +173,13 @@ class AssetWindows:
         return left.deployment, (left.at or self._now()) + self._time
 
 
-async def _name(tx: Transaction, project: ProjectId, table: Digest | None) -> None:
-    """Let visits go by that table, and no other be kept; its files are kept for the deployments that they come from."""
-    await rows.put(tx, project, table)
-    await blobs.let_go_of_others(tx, of_window(project), filter(None, [table]))
+async def _name(tx: Transaction, project: ProjectId, plan: _Plan, standing: Standing) -> None:
+    """Let visits go by the planned table, and no other be kept; its files are kept for where they come from."""
+    if plan.table is None:
+        await blobs.release(tx, of_window(project))
+    elif not await blobs.hold_alone(tx, of_window(project), plan.table):  # a purge let it go, and it was collected
+        raise _Unplanned(plan.wanted, standing)
+    await rows.put(tx, project, plan.table)
 
 
 def _planned(plan: _Plan | None, wanted: tuple[Left, ...], standing: Standing) -> _Plan:

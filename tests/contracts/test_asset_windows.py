@@ -1,7 +1,7 @@
 """The asset window follows production: without a gap, for its time, and ended at once where somebody says so."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,10 +21,11 @@ from scalemesh.services.deployer import Wanted
 from scalemesh.services.holdings import Holdings
 from scalemesh.services.releases import Releases
 from scalemesh.services.windows import Window
-from scalemesh.values import DeploymentId, Digest, Project
+from scalemesh.values import Blob, DeploymentId, Digest, Project
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.life import Life, begin
 from tests.contracts.openers import STORES
+from tests.contracts.test_collector import collect
 from tests.contracts.test_encoder import Watched, deploy
 
 HOST = "site.localhost"
@@ -163,6 +164,25 @@ async def test_purge_ends_everything_and_the_next_move_begins_anew(life: Life, s
         assert await ask(life, store, asset(1)) == (404, second)
     await version(life, 3)
     assert [each.deployment for each in (await table(life, store)).formers] == [second]
+
+
+async def test_a_table_that_was_planned_before_a_purge_is_kept_when_it_is_named_after_it(
+    life: Life, store: BlobStore
+) -> None:
+    first, second = [await version(life, number) for number in (1, 2)]
+    await life.services.storage.windows.purge((await project(life)).id)
+
+    class Purged(Watched):
+        """Right after a table was put, somebody purges."""
+
+        async def put(self, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
+            await super().put(blob, chunks)
+            await life.services.storage.windows.purge((await project(life)).id)
+
+    releases = Releases(life.services.ledger, windows_over(life, Purged(store)))
+    await releases.promote(await life.services.deployer.get(first))
+    await collect(life)
+    assert await ask(life, store, asset(2)) == (200, second)
 
 
 async def test_the_variants_of_what_leaves_come_along(life: Life, store: BlobStore) -> None:
