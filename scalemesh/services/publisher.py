@@ -179,8 +179,10 @@ class Publisher:
 
         async def publish(tx: Transaction) -> list[str]:
             project = await projects.get(tx, deployment.project)  # here: a person may pin it until the last moment
-            needed = [deployment.listing, kept.sha256, *(blob.sha256 for blob in owned)]
-            await blobs.let_go_of_others(tx, of_deployment(deployment), filter(None, needed))
+            needed = list(filter(None, [deployment.listing, kept.sha256, *(blob.sha256 for blob in owned)]))
+            if lost := await blobs.not_stored(tx, needed):  # uploads still lie there: the next try brings them again
+                raise UnreachableError(f"{len(lost)} of its files have been found damaged or missing in the store")
+            await blobs.let_go_of_others(tx, of_deployment(deployment), needed)
             await deployments.ready(tx, deployment.id, kept.sha256, self._now())
             return await go_live(tx, deployment, project, self._base)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from scalemesh.services.chores import Progress, Result, Stopped, Wanted
 from scalemesh.services.collector import Collector
 from scalemesh.services.home_store import HomeStore, Place
 from scalemesh.services.verifying import Verifying
-from scalemesh.values import Digest, Kept
+from scalemesh.values import Blob, Digest, Kept, State
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.life import Life, begin
 from tests.contracts.moves import NO_PAUSE, blob_of, new_progress, put, read, utc_now
@@ -59,6 +59,29 @@ async def test_what_is_damaged_is_told_with_its_deployments_and_mended_by_the_ne
         await life.ready(PAGE)
         assert await read(life.store, page) == PAGE
         assert (await verified(life))["well"]
+
+
+async def test_what_is_taken_away_during_a_publish_is_brought_by_that_very_publish(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await life.ready(PAGE)
+    page, put_truly = blob_of(PAGE).sha256, HomeStore.put
+    taken: list[Digest] = []
+
+    async def put_after_mending(self: HomeStore, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
+        listing = (await life.services.deployer.get(second)).listing
+        if listing is not None and not taken:  # what is put now is the manifest: all files are taken for stored
+            taken.append(page)
+            await Verifying(life.services.ledger.database, self).mend(taken, ())
+        await put_truly(self, blob, chunks)
+
+    monkeypatch.setattr(HomeStore, "put", put_after_mending)
+    second = await life.submit()
+    await life.built(second, PAGE)  # sends it, whatever the project has
+    await life.until(second, State.READY)
+    assert taken
+    assert await read(life.store, page) == PAGE
+    assert (await verified(life))["well"]
 
 
 async def test_what_is_missing_is_told_and_brought_by_the_next_deployment(life: Life) -> None:
