@@ -1,13 +1,15 @@
 """Which store the blobs live in, and the move to another one, in the database."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from scalemesh.db.blobs import Amount
 from scalemesh.db.columns import digest_or_none, from_ms, to_ms
 from scalemesh.db.database import Database, Transaction
-from scalemesh.values import Digest
+from scalemesh.values import DeploymentId, Digest
+
+SWITCH: Final = timedelta(minutes=1)  #: that a switch may take from the time that it notes
 
 HOME: Final = "SELECT * FROM store_home"
 SET_HOME: Final = """
@@ -17,6 +19,11 @@ ON CONFLICT (only_row) DO UPDATE SET kind = excluded.kind, since_at = excluded.s
 """
 CONFIG_FOLLOWED: Final = "UPDATE store_home SET former = NULL"
 NO_LEFTOVERS: Final = "UPDATE store_home SET leftovers = NULL"
+SENDERS: Final = """
+SELECT id FROM deployment
+WHERE (state IN ('building', 'publishing') OR (state = 'queued' AND NOT source_ready))
+    AND coalesce(started_at, created_at) <= :by
+"""
 ANY_BLOB: Final = "SELECT 1 FROM blob WHERE state = 1 LIMIT 1"
 ALL_AFTER: Final = """
 SELECT count(*) AS n, coalesce(sum(size_bytes), 0) AS size_bytes FROM blob WHERE state = 1 AND sha256 > :after
@@ -66,6 +73,10 @@ class HomeRows:
             return None
         since_at = from_ms(row["since_at"])
         return Home(kind=row["kind"], since_at=since_at, former=row["former"], leftovers=row["leftovers"])
+
+    async def senders(self, since: datetime) -> set[DeploymentId]:
+        """Deployments that go on and may have sent something before the blobs' home changed at *since*."""
+        return {DeploymentId(row["id"]) for row in await self._db.all(SENDERS, {"by": to_ms(since + SWITCH)})}
 
     async def move(self) -> Move | None:
         row = await self._db.one(MOVE)

@@ -56,6 +56,7 @@ class HomeStore:
         """*former*: where the blobs lived before; uploads that had begun then may still lie in its staging area."""
         self._home, self._former = home, former
         self._target: Place | None = None
+        self._senders: Collection[DeploymentId] | None = None  # who may have sent to the former store; None: anybody
         self._is_double = self._is_strict = False
         self._turns, self._writes = Turns(), InFlight()
         self._in_memory: Callable[[], Iterable[Digest]] = tuple
@@ -90,7 +91,7 @@ class HomeStore:
         """The target is the home from here on, and what was it is the former one. Needs ``demand_both`` before."""
         if self._target is None or not self._is_strict:
             raise RuntimeError("there is no target that has everything")
-        self._home, self._former, self._target = self._target, self._home, None
+        self._home, self._former, self._target, self._senders = self._target, self._home, None, None
         self.ask(self._in_memory)
 
     def follow(self, place: Place) -> None:
@@ -104,6 +105,10 @@ class HomeStore:
         self._target, self._is_double = None, False
         await self._writes.drained()  # those that still write to both must reach both
         self._is_strict = False
+
+    def expect_of_former(self, senders: Collection[DeploymentId]) -> None:
+        """Uploads of *senders* alone may lie there: for others it is not asked, whether it answers or not."""
+        self._senders = senders
 
     def forget_former(self) -> None:
         """Nothing is looked for there any more."""
@@ -176,26 +181,27 @@ class HomeStore:
 
     async def received(self, deployment: DeploymentId, attempt: int) -> dict[Digest, int]:
         found = await self._home.store.received(deployment, attempt)
-        if self._former is None:
+        if (former := self._former_of(deployment)) is None:
             return found
-        return {**await self._former.store.received(deployment, attempt), **found}
+        return {**await former.store.received(deployment, attempt), **found}
 
     async def adopt(self, deployment: DeploymentId, attempt: int, digests: Collection[Digest]) -> None:
         async with self._writing(digests) as (home, other):
-            if self._former is None and other is None:
+            if (former := self._former_of(deployment)) is None and other is None:
                 await home.store.adopt(deployment, attempt, digests)
                 return
-            here = await home.store.received(deployment, attempt)
-            there = await self._received_before(deployment, attempt, set(digests) - set(here))
-            if there and self._former is not None:
-                await self._former.store.adopt(deployment, attempt, list(there))
-                await _bring_all(self._former, home, _blobs(there))
+            here, there = await home.store.received(deployment, attempt), dict[Digest, int]()
+            if former is not None and (left := set(digests) - set(here)):
+                found = await former.store.received(deployment, attempt)
+                there = {digest: found[digest] for digest in left if digest in found}
+                await former.store.adopt(deployment, attempt, list(there))
+                await _bring_all(former, home, _blobs(there))
             await home.store.adopt(deployment, attempt, [digest for digest in digests if digest not in there])
             await self._follow(home, other, _blobs({each: here[each] for each in digests if each in here}))
 
     async def clear(self, deployment: DeploymentId) -> None:
         await self._home.store.clear(deployment)
-        if (former := self._former) is None:
+        if (former := self._former_of(deployment)) is None:
             return
         try:
             await former.store.clear(deployment)
@@ -259,14 +265,9 @@ class HomeStore:
             async with self._turns.together(digests):
                 yield self._home, self._other
 
-    async def _received_before(
-        self, deployment: DeploymentId, attempt: int, digests: Collection[Digest]
-    ) -> dict[Digest, int]:
-        """Those of *digests* that were uploaded before the blobs moved."""
-        if not digests or self._former is None:
-            return {}
-        found = await self._former.store.received(deployment, attempt)
-        return {digest: found[digest] for digest in digests if digest in found}
+    def _former_of(self, deployment: DeploymentId) -> Place | None:
+        """The former store, if uploads of *deployment* may lie there."""
+        return self._former if self._senders is None or deployment in self._senders else None
 
     async def _follow(self, home: Place, other: Place | None, blobs: Collection[Blob]) -> None:
         """Bring to *other* what was just written to *home*."""

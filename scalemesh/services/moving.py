@@ -89,8 +89,8 @@ class Moving:
         await self.look_at_leftovers()
         if (former := self._home.former) is not None:
             raise ConflictError(
-                f"uploads from before the last move still lie in {former.kind}",
-                why="the deployments that they belong to have not come to their end",
+                f"uploads from before the last move may still lie in {former.kind}",
+                why="the deployments that they may belong to have not come to their end",
                 fix="wait for them, or cancel them; then run it again",
             )
         target = await self._stores.open(wanted.to)
@@ -106,27 +106,29 @@ class Moving:
             raise
 
     async def tidy(self) -> None:
-        """Until cancelled: let go of the former store once no upload lies in its staging area any more."""
+        """Until cancelled: let go of the former store once nobody goes on who may have sent something there."""
         while True:
             try:
                 await self.look_at_leftovers()
-            except Exception:  # of a store's own, perhaps: nothing hangs on this
-                log.exception("a bug: the former store cannot be looked at")
+            except ScaleMeshError as error:
+                log.warning("who needs the former store is not known", extra={"error": str(error)})
+            except Exception:
+                log.exception("a bug: who needs the former store is not known")
             await asyncio.sleep(LOOK_S)
 
     async def look_at_leftovers(self) -> None:
-        """One look; a store that is away is looked at later."""
-        former = self._home.former
-        if former is None:
+        """Note who may still have uploads in the former store; with nobody left, it is needed no more.
+
+        Not what lies there is looked at: a signed URL is used later than it was given, and that store may be gone.
+        """
+        former, home = self._home.former, await self._rows.home()
+        if former is None or home is None:
             return
-        try:
-            if await former.raw.staged():
-                return
-            async with self._db.transaction() as tx:
-                await homes.no_leftovers(tx)
-        except ScaleMeshError as error:
-            log.warning("the former store cannot be looked at", extra={"kind": former.kind, "error": error.what})
+        if senders := await self._rows.senders(home.since_at):
+            self._home.expect_of_former(senders)
             return
+        async with self._db.transaction() as tx:
+            await homes.no_leftovers(tx)
         self._home.forget_former()  # not closed: visits that began before may still read there
         log.info("the former store is needed no more", extra={"kind": former.kind})
 

@@ -5,9 +5,10 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 
@@ -25,6 +26,22 @@ from tests.contracts.moves import TO, Two, blob_of, chunks_of, comes_and_goes, n
 ROOT = Path(__file__).parents[2]
 A = DeploymentId("dpl_aaaa1111")
 WANTED_BACK = Wanted(kind="migrate", to="disk")
+
+
+GOES_ON = (
+    "INSERT INTO user (id, name, created_at) VALUES ('usr_1', 'owner', 0)",
+    "INSERT INTO project (id, name, user_id, created_at) VALUES ('prj_1', 'one', 'usr_1', 0)",
+    """INSERT INTO deployment (id, project_id, user_id, environment, state, source_kind, source_ready, settings,
+    memory_bytes, place, created_at, started_at)
+    VALUES ('dpl_aaaa1111', 'prj_1', 'usr_1', 'production', 'building', 'git', 1, '{}', 1, 1, 0, 0)""",
+)
+IS_OVER = ("UPDATE deployment SET state = 'failed'",)
+
+
+async def change(both: Two, statements: Sequence[LiteralString]) -> None:
+    async with both.database.transaction() as tx:
+        for statement in statements:
+            await tx.run(statement)
 
 
 async def held(store: Store) -> set[Digest]:
@@ -264,6 +281,7 @@ async def test_a_stopped_move_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
 async def test_uploads_from_before_the_switch_are_adopted_after_it_and_after_a_restart(tmp_path: Path) -> None:
     first, second, third = b"first" * 9, b"second" * 9, b"third" * 9
     async with two(tmp_path) as both:
+        await change(both, GOES_ON)
         for data in (first, second):
             await both.home.receive(A, 1, blob_of(data), chunks_of(data))
         assert (await both.move())["well"]
@@ -280,6 +298,9 @@ async def test_uploads_from_before_the_switch_are_adopted_after_it_and_after_a_r
         assert await both.home.staged() == [A]
         await both.home.clear(A)
         assert await both.home.staged() == []
+        await both.moving.look_at_leftovers()
+        assert both.home.former is not None, "a signed URL may still bring something there"
+        await change(both, IS_OVER)
         await both.moving.look_at_leftovers()
         assert both.home.former is None
         with pytest.raises(NotFoundError):
