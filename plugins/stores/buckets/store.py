@@ -74,7 +74,7 @@ class BucketStore:
                 while data := await self._readers.run(reading.next):
                     yield data
         finally:
-            await asyncio.shield(asyncio.wrap_future(self._readers.submit(reading.close)))
+            self._readers.submit(reading.close)  # not waited for: a store that hangs may keep all of these threads
 
     async def missing(self, digests: Collection[Digest]) -> set[Digest]:
         keys = {self.keys.blob(digest): digest for digest in digests}

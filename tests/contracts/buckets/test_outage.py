@@ -175,6 +175,21 @@ async def test_a_call_that_is_cancelled_returns_at_once(far: BucketStore, relay:
         assert time.monotonic() - began < 0.4
 
 
+async def test_many_readers_that_leave_a_store_that_hangs_do_not_wait_for_each_other(
+    far: BucketStore, relay: Relay
+) -> None:
+    relay.stall(100)
+    reading = [asyncio.create_task(read(far, blob_of(b"%d" % number).sha256)) for number in range(20)]
+    async with asyncio.timeout(5):
+        while not relay.under_way:
+            await asyncio.sleep(0.01)
+    began = time.monotonic()
+    for task in reading:
+        task.cancel()
+    await asyncio.wait(reading)
+    assert time.monotonic() - began < 0.4
+
+
 HANGING = """
 import asyncio, sys
 from pathlib import Path
