@@ -322,8 +322,12 @@ def log_to_stderr(level: int = logging.INFO) -> None:
 
 
 def is_ours_to_mend(record: logging.LogRecord) -> bool:
-    """A stranger who does not speak HTTP is answered 400; aiohttp would log a stack for each."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    """A stranger who does not speak HTTP is answered 400; aiohttp would log a stack for each.
+
+    urllib3 tells each try of each request of a store that is away; we tell what came to nothing in the end.
+    """
+    is_a_try = record.name.startswith("urllib3.") and record.levelno < logging.ERROR
+    return not is_a_try and not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 async def until_signal(serve: Callable[[], Awaitable[None]]) -> None:

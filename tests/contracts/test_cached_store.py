@@ -141,6 +141,17 @@ async def test_a_store_that_gives_nothing_is_not_waited_for_for_ever(rig: Rig, m
         assert rig.temporary() == []
 
 
+async def test_a_store_that_is_away_is_told_once_and_not_for_each_file(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    blobs = [await put(rig.far, bytes([number])) for number in range(20)]
+    rig.door.shut()
+    async with rig.near() as near:
+        ends = await asyncio.gather(*(read(near, blob.sha256) for blob in blobs), return_exceptions=True)
+        assert all(isinstance(end, UnreachableError) for end in ends)
+        assert len([record for record in caplog.records if record.name == "scalemesh.services.fetches"]) == 1
+
+
 async def test_a_store_that_is_too_slow_makes_no_endless_queue(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetches, "MOST_WAITING", 3)
     blobs = [await put(rig.far, bytes([number])) for number in range(4)]

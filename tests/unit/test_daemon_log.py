@@ -28,3 +28,10 @@ def test_who_speaks_no_http_fills_no_log() -> None:
     assert not is_ours_to_mend(record(BadStatusLine("x")))
     assert is_ours_to_mend(record(ValueError("a bug")))
     assert is_ours_to_mend(record())
+
+
+def test_a_store_that_is_away_fills_no_log_with_each_try() -> None:
+    tried = logging.LogRecord("urllib3.connectionpool", logging.WARNING, "x.py", 1, "Retrying", (), None)
+    assert not is_ours_to_mend(tried)
+    failed = logging.LogRecord("urllib3.connectionpool", logging.ERROR, "x.py", 1, "failed", (), None)
+    assert is_ours_to_mend(failed)
