@@ -27,10 +27,12 @@ from scalemesh.services.callers import Caller, Callers
 from scalemesh.services.explaining import Explanation, Inquiry
 from scalemesh.services.hosts import normal_host
 from scalemesh.services.routing import RouteTable
+from scalemesh.services.seldom import Seldom
 from scalemesh.values import Route
 
 log = logging.getLogger(__name__)
 
+MOST_LINES: Final = 10  #: of one sort in the log, in ten seconds: visitors are a crowd
 STALL_S: Final = 60.0  #: the store, or the visitor, may keep one chunk waiting so long
 
 
@@ -65,6 +67,7 @@ class Visits:
         self._sites = sites or Sites(store)
         self._callers, self._proxy = callers or Callers(), proxy or Proxy(Proxying())
         self._request_id, self._now, self._stall_s = request_id, now, stall_s
+        self._away, self._failed = Seldom(MOST_LINES), Seldom(MOST_LINES)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer *request*, whatever it is; raises only when the connection is lost."""
@@ -79,10 +82,14 @@ class Visits:
         except ConnectionError:
             raise
         except UnreachableError as error:
-            log.warning("a visit needs the store", extra={"request": reply.id, "error": error.what})
+            if (others := self._away.others()) is not None:
+                log.warning(
+                    "a visit needs the store", extra={"request": reply.id, "error": error.what, "others": others}
+                )
             return reply.whole(pages.unreachable(visit, common_headers(route)))
         except Exception:
-            log.exception("a visit failed", extra={"request": reply.id})
+            if (others := self._failed.others()) is not None:
+                log.exception("a visit failed", extra={"request": reply.id, "others": others})
             return reply.whole(pages.broken(visit, common_headers(route)))
 
     async def explain(self, inquiry: Inquiry) -> Explanation:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from scalemesh.errors import DamagedError, UnreachableError
+from scalemesh.services.seldom import Seldom
 from scalemesh.values import Digest
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,6 @@ LANES: Final = 32  #: blobs that are fetched at once
 MOST_WAITING: Final = 2_000  #: blobs that are, or wait to be: the visitors of one more are told to come again
 TURN_S: Final = 10.0  #: so long a blob waits for its turn
 SLOW: Final = "the store gives blobs more slowly than they are asked for"
-TOLD_S: Final = 10.0  #: between two lines about fetches that failed: a store that is away fails one for each file
 FAILED_S: Final = 1.0  #: so long the answer of a store that does not give a blob counts for those who come later
 
 Fetch = Callable[[Digest], Coroutine[None, None, int]]
@@ -28,7 +28,7 @@ class Fetches:
         self._fetch = fetch
         self._lanes = asyncio.Semaphore(LANES)
         self._running: dict[Digest, _Running] = {}
-        self._told_at, self._untold = float("-inf"), 0
+        self._seldom = Seldom(1)  # a store that is away fails one for each file that is asked for
 
     async def descriptor(self, sha256: Digest) -> int:
         """A descriptor of the blob, the caller's own.
@@ -65,20 +65,17 @@ class Fetches:
 
     def _ended(self, sha256: Digest, running: "_Running", task: "asyncio.Task[int]") -> None:
         if not task.cancelled() and isinstance(error := task.exception(), UnreachableError):
-            self._tell(sha256, error, task.get_loop().time())
+            self._tell(sha256, error)
             task.get_loop().call_later(FAILED_S, self._running.pop, sha256, None)
             return
         del self._running[sha256]  # first: nobody may begin to wait for what is closed now
         running.close_if_last()
 
-    def _tell(self, sha256: Digest, error: UnreachableError, now: float) -> None:
-        """Log it; of many in a short time one, with how many others went untold. Each damaged one is told."""
-        if not isinstance(error, DamagedError) and now - self._told_at < TOLD_S:
-            self._untold += 1
-            return
-        self._told_at = now
-        others, self._untold = self._untold, 0
-        log.warning("a blob cannot be fetched", extra={"blob": sha256, "error": str(error), "others": others})
+    def _tell(self, sha256: Digest, error: UnreachableError) -> None:
+        """Log one of many that come in a short time; of those that are damaged each."""
+        others = self._seldom.others()
+        if others is not None or isinstance(error, DamagedError):
+            log.warning("a blob cannot be fetched", extra={"blob": sha256, "error": str(error), "others": others or 0})
 
 
 class _Running:

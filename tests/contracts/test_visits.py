@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plugins.stores.disk import DiskConfig, DiskStore
+from scalemesh.edge.visit import MOST_LINES
 from scalemesh.errors import UnreachableError
 from scalemesh.services.manifests import encode, make_manifest
 from scalemesh.values import Blob, Digest, HostKind, ProjectId, Route
@@ -263,6 +264,13 @@ async def test_a_blob_that_is_lost_is_a_500_and_an_error_in_the_log(
     assert (got.status, got.headers["Cache-Control"]) == (500, "no-store")
     assert [record.levelno for record in caplog.records if record.name.startswith("scalemesh")] == [logging.ERROR]
     assert (await site.get("/about")).status == 200
+
+
+async def test_visitors_of_what_is_lost_do_not_fill_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    await site.store.delete([Digest(hashlib.sha256(FILES["index.html"]).hexdigest())])
+    for _ in range(3 * MOST_LINES):
+        assert (await site.get("/index.html")).status == 500
+    assert len([record for record in caplog.records if record.name == "scalemesh.edge.visit"]) == MOST_LINES
 
 
 @pytest.mark.parametrize("error", [UnreachableError("gone"), RuntimeError("a bug")], ids=["gone", "bug"])
