@@ -40,6 +40,15 @@ async def copy(source: BlobStore, target: BlobStore, blob: Blob, hashing: Hashin
     return Copied.DONE
 
 
+async def is_damaged(store: BlobStore, blob: Blob, hashing: Hashing) -> bool:
+    """Whether *store* gives other bytes than the blob's. Errors as ``BlobStore.read``."""
+    reading = Reading(store, blob, hashing)
+    async with aclosing(reading.chunks()) as chunks:
+        async for _ in chunks:
+            pass
+    return reading.is_damaged
+
+
 class Reading:
     """Reads a blob whole and hashes it on the way."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from scalemesh.errors import ScaleMeshError, UnreachableError
 from scalemesh.ports import Direct, Finding, LocalFiles, Store
-from scalemesh.services.copying import Copied, copy
+from scalemesh.services.copying import Copied, copy, is_damaged
 from scalemesh.services.hashing import Hashing
 from scalemesh.services.lanes import in_lanes
 from scalemesh.services.turns import InFlight, Turns
@@ -124,6 +124,21 @@ class HomeStore:
             raise RuntimeError("no move is under way")
         async with self._turns.together([blob.sha256]):  # or a removal could be overtaken, and undone
             return await copy(self._home.raw, self._target.raw, blob, hashing)
+
+    async def prove(self, blob: Blob, hashing: Hashing) -> bool:
+        """Whether what the target has of *blob* is right; what reads wrong twice is removed there.
+
+        Raises:
+            NotFoundError, UnreachableError: it has not got it, or does not answer.
+        """
+        if self._target is None:
+            raise RuntimeError("no move is under way")
+        for _ in range(2):
+            if not await is_damaged(self._target.raw, blob, hashing):
+                return True
+        async with self._turns.alone([blob.sha256]):
+            await self._target.raw.delete([blob.sha256])
+        return False
 
     # BlobStore
 

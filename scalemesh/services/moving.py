@@ -16,7 +16,7 @@ from typing import Any, Final
 from scalemesh.db import blobs, homes
 from scalemesh.db.database import Database
 from scalemesh.db.homes import Home, HomeRows, Move
-from scalemesh.errors import ConflictError, InvalidError, RefusedError, ScaleMeshError, UnreachableError
+from scalemesh.errors import ConflictError, InvalidError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.services.chores import MOST_ERRORS, Progress, Result, Wanted
 from scalemesh.services.copying import Copied
@@ -177,7 +177,7 @@ class Moving:
             try:
                 async with aclosing(self._home.blobs(after)) as pages:
                     async for page in pages:
-                        await run.progress.unless_stopped(self._bring(run, page))
+                        await run.progress.unless_stopped(self._bring(run, page, is_first=is_noted))
                         after, tries = page[-1].sha256 if page else after, 0
                         if is_noted and after and loop.time() - noted_at >= NOTE_S:
                             await self._note(after)
@@ -196,28 +196,37 @@ class Moving:
             await homes.copied_to(tx, after)
         fault("move.after_note")
 
-    async def _bring(self, run: "_Run", page: Sequence[Kept]) -> None:
+    async def _bring(self, run: "_Run", page: Sequence[Kept], *, is_first: bool) -> None:
+        """*is_first*: what the target has is there from before the move, and may have rotted: it is read."""
         progress = run.progress
         done, done_bytes = progress.done, progress.done_bytes
         progress.may_go_on()
         lacking = await run.target.raw.missing([kept.sha256 for kept in page])
-        there = [kept for kept in page if kept.sha256 not in lacking]
+        there = [] if is_first else [kept for kept in page if kept.sha256 not in lacking]
         progress.words = ""
         progress.advance(len(there), sum(kept.size_bytes for kept in there))
 
         async def bring(kept: Kept) -> None:
             progress.may_go_on()
-            copied = await self._home.bring(Blob(sha256=kept.sha256, size_bytes=kept.size_bytes), run.hashing)
-            fault("move.after_copy")
-            if copied is Copied.DAMAGED:
-                run.note_damage(kept)
+            blob = Blob(sha256=kept.sha256, size_bytes=kept.size_bytes)
+            if kept.sha256 in lacking or not await self._is_right(run, blob):
+                copied = await self._home.bring(blob, run.hashing)
+                fault("move.after_copy")
+                if copied is Copied.DAMAGED:
+                    run.note_damage(kept)
             progress.advance(1, kept.size_bytes)
 
         try:
-            await in_lanes(bring, [kept for kept in page if kept.sha256 in lacking], lanes=LANES)
+            await in_lanes(bring, [kept for kept in page if is_first or kept.sha256 in lacking], lanes=LANES)
         except UnreachableError:
             progress.done, progress.done_bytes = done, done_bytes  # the page is looked at again
             raise
+
+    async def _is_right(self, run: "_Run", blob: Blob) -> bool:
+        try:
+            return await self._home.prove(blob, run.hashing)
+        except NotFoundError:  # it was removed just now
+            return False
 
     async def _switch(self, source: Place, run: "_Run") -> None:
         """From here on the target is the home: in the database, in memory, in every serving process."""

@@ -18,7 +18,7 @@ from scalemesh.db.expected import ExpectedRows
 from scalemesh.db.homes import HomeRows
 from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.services.chores import MOST_ERRORS, Progress, Result, Wanted
-from scalemesh.services.copying import Reading
+from scalemesh.services.copying import is_damaged
 from scalemesh.services.hashing import Hashing
 from scalemesh.services.home_store import HomeStore
 from scalemesh.services.lanes import in_lanes
@@ -127,7 +127,7 @@ class Verifying:
         while times < 2:
             progress.may_go_on()
             try:
-                if not await _reads_damaged(self._home, blob, hashing):
+                if not await is_damaged(self._home.home.raw, blob, hashing):
                     return False
             except NotFoundError:
                 return False
@@ -206,14 +206,6 @@ class _Look:
             if self._is_mending:
                 await self._store.mend([kept.sha256], ())
         self._progress.advance(1, kept.size_bytes)
-
-
-async def _reads_damaged(home: HomeStore, blob: Blob, hashing: Hashing) -> bool:
-    reading = Reading(home.home.raw, blob, hashing)
-    async with aclosing(reading.chunks()) as chunks:
-        async for _ in chunks:
-            pass
-    return reading.is_damaged
 
 
 async def _stand_back() -> None:

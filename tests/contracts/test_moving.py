@@ -323,6 +323,18 @@ async def test_there_and_back_again(tmp_path: Path) -> None:
         assert both.told == [TO, "disk"]
 
 
+async def test_what_has_rotted_in_the_old_store_meanwhile_is_brought_anew_on_the_way_back(tmp_path: Path) -> None:
+    async with two(tmp_path) as both:
+        rotten, fine = await put(both.home, b"rotten"), await put(both.home, b"fine")
+        assert (await both.move())["well"]
+        damage(tmp_path, rotten.sha256)
+        await both.moving.look_at_leftovers()
+        assert (await both.moving.run(WANTED_BACK, new_progress()))["well"]
+        assert both.home.home.kind == "disk"
+        assert await read(both.home.home.raw, rotten.sha256) == b"rotten"
+        assert await read(both.home.home.raw, fine.sha256) == b"fine"
+
+
 async def test_the_databases_word_outweighs_a_config_that_has_not_followed(tmp_path: Path) -> None:
     async with two(tmp_path) as both:
         await put(both.home, b"there")
