@@ -8,6 +8,7 @@ readonly DEFAULT_PORT=8080
 readonly HEALTHY_WITHIN_S=30
 readonly STOPPED_WITHIN_S=15
 readonly SYSTEM_PACKAGE_WITHIN_S=180
+readonly EXTRAS=(docker ecs kubernetes minio s3)  # kinds of plug-ins whose packages are locked in files of their own
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 readonly root
@@ -19,8 +20,10 @@ readonly daemon_log="$state/daemon.log"
 readonly install_log="$state/install.log"
 readonly scalemesh="$state/bin/scalemesh"
 readonly site_repository="$state/git/hello.git"
+readonly extras_file="$state/extras"
 
 port=""          # what --port says; empty: the one in the config, else the default
+with=""          # what --with says, kinds with a blank between them
 detach=no
 started_here=no
 
@@ -28,9 +31,13 @@ usage() {
   cat <<'TEXT'
 Scale Mesh installer
 
-  ./install.sh --demo [--port N] [--detach]   set up in ./.scalemesh, start, deploy a first site
-  ./install.sh --stop                         end the daemon of ./.scalemesh and its builds
-  ./install.sh --help                         this text
+  ./install.sh --demo [--port N] [--detach] [--with KINDS]
+                       set up in ./.scalemesh, start, deploy a first site
+  ./install.sh --stop  end the daemon of ./.scalemesh and its builds
+  ./install.sh --help  this text
+
+--with s3,docker adds the packages that those kinds of stores and executors need (docker, ecs, kubernetes, minio, s3);
+it is remembered, so the next run keeps them.
 
 Everything lives in ./.scalemesh; delete that folder and nothing is left. --demo runs until Ctrl-C; with --detach it
 returns once the site answers. Run it again at any time: it takes seconds and loses nothing.
@@ -45,6 +52,8 @@ main() {
       --demo | --stop) task=${1#--} ;;
       --port) port=$(port_number "${2:-}"); shift ;;
       --port=*) port=$(port_number "${1#--port=}") ;;
+      --with) with+=" $(kinds_named "${2:-}")"; shift ;;
+      --with=*) with+=" $(kinds_named "${1#--with=}")" ;;
       --detach) detach=yes ;;
       --help | -h) usage; return ;;
       *) wrong_usage "unknown option: $1" ;;
@@ -69,6 +78,7 @@ demo() {
   : >"$install_log"
   choose_port
   need_git
+  remember_extras
   install_python_side
   install_node
   install_sandbox
@@ -260,11 +270,42 @@ need_venv_module() {
   system_install "$version" || fail "$python has no venv module" "$(by_hand "$version")"
 }
 
+kinds_named() {  # such as s3,docker
+  local kind kinds
+  IFS=, read -ra kinds <<<"$1"
+  ((${#kinds[@]})) || wrong_usage "--with takes one or more of: ${EXTRAS[*]}"
+  for kind in "${kinds[@]}"; do
+    [[ " ${EXTRAS[*]} " == *" $kind "* ]] || wrong_usage "--with takes one or more of: ${EXTRAS[*]}; not '$kind'"
+  done
+  printf '%s' "${kinds[*]}"
+}
+
+# They only become more: a config may need what an earlier run was told. To have fewer, delete that file.
+remember_extras() {
+  local kind
+  for kind in $with; do
+    grep -qsx "$kind" "$extras_file" || say "$kind" >>"$extras_file"
+  done
+}
+
+# The names of the locks to install.
+wanted_locks() {
+  say runtime
+  say build
+  [[ ! -f $extras_file ]] || sort -u "$extras_file"
+}
+
+packages_fingerprint() {  # path of Python
+  local name files=()
+  for name in $(wanted_locks); do files+=("$root/config/locked/$name.txt"); done
+  fingerprint_of "$1" "${files[@]}"
+}
+
 install_python_side() {
-  local python="" begin=$EPOCHREALTIME
+  local python="" begin=$EPOCHREALTIME locks=()
   need_python
   local wanted_packages wanted_code
-  wanted_packages=$(fingerprint_of "$python" "$root/config/locked/runtime.txt" "$root/config/locked/build.txt")
+  wanted_packages=$(packages_fingerprint "$python")
   wanted_code=$(fingerprint_of "$wanted_packages" "$root/pyproject.toml" "$root/scalemesh" "$root/builder" "$root/plugins")
   if is_current packages "$wanted_packages" && is_current code "$wanted_code"; then
     step_line "Python side is up to date" "$begin"
@@ -273,7 +314,8 @@ install_python_side() {
   if ! is_current packages "$wanted_packages"; then
     need_venv_module
     make_venv
-    install_locked runtime build
+    mapfile -t locks < <(wanted_locks)
+    install_locked "${locks[@]}"
     set_current packages "$wanted_packages"
   fi
   step "Installing Scale Mesh" install_own_code || show_log "Scale Mesh itself could not be installed"
@@ -467,10 +509,10 @@ SH
 }
 
 # The first thing that failed, in the words of `scalemesh check`; the others come with the next run.
-check_failed() {
+check_failed() {  # a part that does not work, or a config that it cannot begin with
   local what fix
-  what=$(sed -n 's/^FAILED *//p' "$install_log" | head -n 1)
-  fix=$(sed -n '/^FAILED/,$ s/^ *fix: *//p' "$install_log" | head -n 1)
+  what=$(sed -nE 's/^(FAILED *|error: )//p' "$install_log" | head -n 1)
+  fix=$(sed -nE '/^(FAILED|error: )/,$ s/^ *fix: *//p' "$install_log" | head -n 1)
   [[ -n $what ]] || show_log "the check of this machine failed"
   fail "$what" "${fix:-see the whole check: $scalemesh check}"
 }

@@ -43,6 +43,7 @@ from scalemesh.services.retention import Expiry
 from scalemesh.services.room import Room
 from scalemesh.services.routing import Followers, Nobody, RouteTable
 from scalemesh.services.scheduler import Scheduler
+from scalemesh.services.standings import Standings
 from scalemesh.services.uploads import Uploads
 from scalemesh.services.usage import Measure, Usages, size_of
 from scalemesh.services.vault import BuildTokens, Vault, load_key
@@ -84,6 +85,7 @@ class Storage:
     encoder: Encoder
     holdings: Holdings
     moving: Moving
+    standings: Standings
     stored: Stored
     windows: AssetWindows
 
@@ -91,8 +93,13 @@ class Storage:
 def store_services(config: Config, ledger: Ledger, plugins: Plugins, followers: Followers) -> Storage:
     """Join what works on the store."""
     database, store, now = ledger.database, plugins.store, utc_now
-    moving = Moving(database, store, plugins.stores, configured=config.kinds("store")[0], tell=followers.move, now=now)
+    moving = Moving(
+        database, store, plugins.stores,
+        configured=config.kinds("store")[0], others=[name for name in config.store if name != "kind"],
+        tell=followers.move, now=now,
+    )  # fmt: skip
     works = {"migrate": moving.run, "verify": Verifying(database, store).run}
+    chores = Chores(works, moving.unfinished, now=now)
     holdings = Holdings(database, store)
     receiving = Receiving(database, store, holdings, config.builds.limits())
     return Storage(
@@ -105,12 +112,13 @@ def store_services(config: Config, ledger: Ledger, plugins: Plugins, followers: 
             days=config.builds.cache_days,
             now=now,
         ),
-        chores=Chores(works, moving.unfinished, now=now),
+        chores=chores,
         collector=Collector(database, store, holdings, grace=GRACE, now=now),
         disk=disk_room(config, store.home.raw),
         encoder=Encoder(ledger, store, holdings, most_bytes=config.serving.encoded_file_mib * MIB),
         holdings=holdings,
         moving=moving,
+        standings=Standings(store, moving, chores),
         stored=Stored(store, holdings, Listings(store), receiving),
         windows=AssetWindows(ledger, store, holdings, days=config.serving.asset_window_days, now=now),
     )

@@ -216,6 +216,15 @@ class LocalFiles(Protocol):
         """Where the blob lies, if it is there. The file never changes; it may go away."""
 
 
+@runtime_checkable
+class Located(Protocol):
+    """What a store is besides, if it can tell people where it keeps what it has."""
+
+    @property
+    def where(self) -> str:
+        """Such as a folder, or a bucket and its server: to be read, not parsed; without secrets."""
+
+
 class LogBus(Checks, Protocol):
     """Carries fresh blocks to whoever listens now. May forget: the log store is the truth."""
 

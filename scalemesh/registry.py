@@ -63,7 +63,7 @@ def _load(point: str, kind: str) -> Any:
         raise ConfigError(
             f'{point}.kind = "{kind}": its package cannot be imported',
             why=str(error),
-            fix=f"pip install 'scalemesh[{kind}]'",
+            fix=f"./install.sh --demo --with {kind}; without install.sh: pip install 'scalemesh[{kind}]'",
         ) from error
 
 

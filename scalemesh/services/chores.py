@@ -147,6 +147,7 @@ class Chores:
         self._works, self._unfinished, self._now, self._clock = works, unfinished, now, clock
         self._begun: asyncio.Queue[Chore] = asyncio.Queue()
         self.current: Chore | None = None  #: the one that runs, or the last one; None: none since the start
+        self.ended: dict[str, Chore] = {}  #: by kind, the last one that came to an end
 
     def start(self, wanted: Wanted) -> Chore:
         """Begin it, or find it running: the same wish twice is one chore.
@@ -204,6 +205,7 @@ class Chores:
             log.exception("a bug: a chore failed", extra={"chore": told(chore.wanted)})
             chore.progress.fail("a bug in the daemon; see its log")
         chore.ended_at, chore.end = self._now(), end
+        self.ended[chore.wanted.kind] = chore
         log.info("a chore ended", extra={"chore": told(chore.wanted), "end": end.value})
 
 

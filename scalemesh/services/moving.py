@@ -18,6 +18,7 @@ from scalemesh.db.database import Database
 from scalemesh.db.homes import Home, HomeRows, Move
 from scalemesh.errors import ConflictError, InvalidError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
+from scalemesh.ports import Located
 from scalemesh.services.chores import MOST_ERRORS, Progress, Result, Wanted
 from scalemesh.services.copying import Copied
 from scalemesh.services.hashing import Hashing
@@ -43,6 +44,8 @@ class State:
     configured: str  #: the kind that the config names
     home: Home
     move: Move | None
+    where: str  #: for people; empty: the store does not tell
+    others: Sequence[str]  #: kinds that have settings, and could be moved to
 
 
 class Moving:
@@ -53,13 +56,18 @@ class Moving:
         stores: Openings,
         *,
         configured: str,
+        others: Sequence[str] = (),
         tell: Callable[[str], Awaitable[None]],
         now: Callable[[], datetime],
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
-        """*configured*: the kind that the config names; *tell* returns when all who serve read from the new home."""
+        """*configured*: the kind that the config names; *others* have a table there.
+
+        *tell* returns when all who serve read from the new home.
+        """
         self._db, self._rows, self._home, self._stores = database, HomeRows(database), home, stores
         self._configured, self._tell, self._now, self._pauses_s = configured, tell, now, pauses_s
+        self._known = dict.fromkeys((configured, *others))
 
     async def unfinished(self) -> Wanted | None:
         """The move that a daemon before this one was at."""
@@ -73,7 +81,14 @@ class Moving:
         home = await self._rows.home()
         if home is None:
             raise RuntimeError("the daemon did not note where the blobs live")
-        return State(configured=self._configured, home=home, move=await self._rows.move())
+        store = self._home.home.raw
+        return State(
+            configured=self._configured,
+            home=home,
+            move=await self._rows.move(),
+            where=store.where if isinstance(store, Located) else "",
+            others=[kind for kind in self._known if kind != home.kind],
+        )
 
     async def run(self, wanted: Wanted, progress: Progress) -> Result:
         """Move to the store of the kind ``wanted.to``, or go on with that.

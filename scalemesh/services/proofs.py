@@ -16,4 +16,4 @@ async def proven(plugin: Checks, within_s: float | None = PROBE_S) -> Sequence[F
             return await plugin.check()
     except TimeoutError:
         fix = "look at the service behind it"
-        return [Finding(ok=False, what=f"no answer within {within_s} s", fix=fix, may_pass=True)]
+        return [Finding(ok=False, what=f"no answer within {within_s:g} s", fix=fix, may_pass=True)]

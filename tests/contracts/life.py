@@ -112,7 +112,7 @@ async def begin(
     builds = builds or Builds(total_memory_mib=8192)
     kinds: dict[str, object] = {"kind": list(executors)}
     config = replace(Config(), data_dir=folder, builds=builds, hosts=hosts or Hosts(), executor=kinds)
-    config = replace(config, store={"kind": configured})
+    config = replace(config, store={"kind": configured, "other": {}})
     async with (
         open_database(folder / "scalemesh.db") as database,
         openings(partial(place_below, folder, open_store)) as stores,
@@ -124,7 +124,8 @@ async def begin(
         plugins = Plugins(executors=executors, store=store, stores=stores, logs=logs, bus=bus)
         services = assemble(config, database, plugins, 8080)
         await services.ledger.load()
-        serving = (services.publisher.serve, services.scheduler.serve, services.upkeep.janitor.serve)
+        publisher, janitor, chores = services.publisher, services.upkeep.janitor, services.storage.chores
+        serving = (publisher.serve, services.scheduler.serve, janitor.serve, chores.serve)
         work = [asyncio.create_task(serve()) for serve in serving]
         try:
             visits = Visits(services.routes, store)

@@ -1,8 +1,8 @@
 """The real control host over real services and a real socket, with an executor that a test steers."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from scalemesh.config import Hosts
+from scalemesh.ports import Store
 from scalemesh.web.app import make_control_app
 from scalemesh.web.metrics import Metrics
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.life import Life, begin
+from tests.contracts.openers import STORES
 
 Browser = TestClient[web.Request, web.Application]
 
@@ -65,10 +67,14 @@ class ControlHost:
 
 @asynccontextmanager
 async def open_control_host(
-    folder: Path, hosts: Hosts | None = None, *, executors: Mapping[str, EndsWhenTold] | None = None
+    folder: Path,
+    hosts: Hosts | None = None,
+    *,
+    executors: Mapping[str, EndsWhenTold] | None = None,
+    open_store: Callable[[Path], AbstractAsyncContextManager[Store]] = STORES["disk"],
 ) -> AsyncIterator[ControlHost]:
     """Open one below *folder*."""
-    async with begin(folder, executors or EndsWhenTold(), hosts=hosts) as life:
+    async with begin(folder, executors or EndsWhenTold(), hosts=hosts, open_store=open_store) as life:
         app = make_control_app(life.services, life.explainer, {}, Metrics(), trusted=False)
         trusted = make_control_app(life.services, life.explainer, {}, Metrics(), trusted=True)
         async with (

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -149,7 +150,18 @@ def test_two_at_once_do_not_get_into_each_others_way(clone: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--port", "0", "--demo"), ("--demo", "--port"), ("--fast",), ("--port", "70000")]
+    "options",
+    [
+        (),
+        ("--port", "0", "--demo"),
+        ("--demo", "--port"),
+        ("--fast",),
+        ("--port", "70000"),
+        ("--with", "s3"),
+        ("--demo", "--with"),
+        ("--demo", "--with", "s3,s4"),
+        ("--demo", "--with=../runtime"),
+    ],
 )
 def test_wrong_usage_ends_with_2_and_changes_nothing(clone: Path, options: tuple[str, ...]) -> None:
     done = install(clone, *options)
@@ -240,8 +252,7 @@ def installed(clone: Path) -> Iterator[Path]:
     packages = next((state / "venv" / "lib").glob("python*")) / "site-packages"
     (packages / "tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
     in_shell(clone, "install_locked build")
-    locks = '"$root/config/locked/runtime.txt" "$root/config/locked/build.txt"'
-    in_shell(clone, f'set_current packages "$(fingerprint_of "$(find_python)" {locks})"')
+    in_shell(clone, 'set_current packages "$(packages_fingerprint "$(find_python)")"')
     shutil.rmtree(clone / "examples" / "hello")
     (clone / "examples" / "hello").mkdir()
     (clone / "examples" / "hello" / "index.html").write_text("<!doctype html><title>Hello</title>")
@@ -287,7 +298,46 @@ def test_newer_code_meets_the_data_only_when_the_older_daemon_has_ended(installe
 def test_help_names_every_option(clone: Path) -> None:
     done = install(clone, "--help")
     assert done.returncode == 0
-    assert all(option in done.stdout for option in ("--demo", "--port", "--detach", "--stop"))
+    assert all(option in done.stdout for option in ("--demo", "--port", "--detach", "--stop", "--with"))
+
+
+def test_kinds_that_were_named_once_are_installed_by_every_later_run(clone: Path) -> None:
+    (clone / ".scalemesh").mkdir()
+    before = in_shell(clone, 'packages_fingerprint "$(find_python)"')
+    assert in_shell(clone, "wanted_locks").split() == ["runtime", "build"]
+    in_shell(clone, 'with=" $(kinds_named s3,docker)"; remember_extras')
+    in_shell(clone, 'with=" $(kinds_named s3)"; remember_extras')
+    in_shell(clone, "remember_extras")
+    assert in_shell(clone, "wanted_locks").split() == ["runtime", "build", "docker", "s3"]
+    assert in_shell(clone, 'packages_fingerprint "$(find_python)"') != before
+
+
+def test_the_kinds_that_can_be_named_are_those_that_need_packages(clone: Path) -> None:
+    project = tomllib.loads((clone / "pyproject.toml").read_text())["project"]
+    kinds = in_shell(clone, 'printf "%s " "${EXTRAS[@]}"').split()
+    assert kinds == sorted(project["optional-dependencies"])
+    assert all((clone / "config" / "locked" / f"{kind}.txt").exists() for kind in kinds)
+
+
+@pytest.mark.timeout(180)
+def test_the_packages_of_all_kinds_fit_together_and_can_be_had(clone: Path) -> None:
+    """Several of them need the same packages: their locks name the same versions."""
+    state = clone / ".scalemesh"
+    state.mkdir()
+    in_shell(clone, 'python=$(find_python); make_venv; install_locked "${EXTRAS[@]}"')
+    program = [state / "venv" / "bin" / "python", "-c", "import boto3, docker, kubernetes, minio"]
+    subprocess.run(program, check=True, timeout=60)
+
+
+@pytest.mark.timeout(120)
+def test_a_kind_without_its_package_is_told_with_the_option_that_brings_it(installed: Path) -> None:
+    state = installed / ".scalemesh"
+    blocked = 'import sys; sys.modules["boto3"] = None\n'
+    (next((state / "venv" / "lib").glob("python*")) / "site-packages" / "without.pth").write_text(blocked)
+    config = written_config(installed, free_port())
+    config.write_text(config.read_text() + '\n[store]\nkind = "s3"\n[store.s3]\nbucket = "sites"\n')
+    done = install(installed, "--demo", "--detach")
+    assert_one_clear_line(done, 'store.kind = "s3": its package cannot be imported', "./install.sh --demo --with s3")
 
 
 def test_interrupted_in_the_middle_it_ends_all_it_started(clone: Path) -> None:

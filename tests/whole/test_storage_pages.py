@@ -34,8 +34,15 @@ async def test_the_page_tells_projects_kinds_and_what_can_go(host: ControlHost) 
     text = await page(host, "/storage")
     assert "Files of deployments" in text
     assert 'href="/projects/site"' in text
-    assert "Deployments that no rule keeps" in text
+    assert "Nothing now." in text
     assert text.count('<p class="notice') == 0
+    for _ in range(2):
+        await host.life.ready(b"one page")
+    await host.life.services.storage.windows.purge((await host.life.project()).id)
+    await host.ask("PATCH", "/projects/site", {"retention": {"production": 1}})
+    text = await page(host, "/storage")
+    assert "Deployments that no rule keeps" in text
+    assert "Logs whose time is over" not in text
 
 
 async def test_free_it_now_does_a_round_and_says_so(host: ControlHost) -> None:

@@ -160,7 +160,11 @@ class BucketStore:
             await self._ready()
             return await self.threads.run(self.bucket.download, key)
 
-    # Checks
+    # Located, Checks
+
+    @property
+    def where(self) -> str:
+        return f"{self.config.bucket}/{self.keys.prefix} at {words.place(self.config)}"
 
     async def check(self) -> Sequence[Finding]:
         return await findings.look(self)

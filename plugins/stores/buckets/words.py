@@ -23,7 +23,7 @@ _EXPECTING: Final = re.compile(r"expecting '([a-z0-9-]+)'")
 def answered(error: AnsweredNo, config: BucketConfig, kind: str) -> ScaleMeshError:
     """Why the store did not do it: always UnreachableError, since each of these can be mended while builds wait."""
     found = _of_place(error, config, kind) or _of_rights(error, config, kind) or _of_health(error, config)
-    usual = f"the store at {_place(config)} refused {error.operation}", "run `scalemesh check` for the whole picture"
+    usual = f"the store at {place(config)} refused {error.operation}", "run `scalemesh check` for the whole picture"
     what, fix = found or usual
     return UnreachableError(what, why=str(error), fix=fix)
 
@@ -33,7 +33,7 @@ def _of_place(error: AnsweredNo, config: BucketConfig, kind: str) -> tuple[str, 
         return f"the bucket {config.bucket} lies in the region {region}", f'set store.{kind}.region = "{region}"'
     if error.code == "NoSuchBucket" or (error.status == 404 and error.operation in {"HeadBucket", "ListObjectsV2"}):
         fix = f"make it, correct store.{kind}.bucket, or set store.{kind}.create_bucket = true"
-        return f"there is no bucket {config.bucket} at {_place(config)}", fix
+        return f"there is no bucket {config.bucket} at {place(config)}", fix
     return None
 
 
@@ -42,7 +42,7 @@ def _of_rights(error: AnsweredNo, config: BucketConfig, kind: str) -> tuple[str,
         return f"the clocks of this machine and of the store are {_skew(error.at)} apart", "set the clock"
     if error.code in _STRANGERS:
         fix = f"check store.{kind}.access_key and secret_key"
-        return f"the store at {_place(config)} does not accept the credentials", fix
+        return f"the store at {place(config)} does not accept the credentials", fix
     if error.code in _EXPIRED:
         return "the credentials for the store have expired", "renew them, or use a role"
     if error.status == 403:
@@ -53,10 +53,10 @@ def _of_rights(error: AnsweredNo, config: BucketConfig, kind: str) -> tuple[str,
 
 def _of_health(error: AnsweredNo, config: BucketConfig) -> tuple[str, str] | None:
     if error.status == 507 or error.code in _NO_ROOM:
-        return f"the store at {_place(config)} has no room", "free space there, or raise its quota"
+        return f"the store at {place(config)} has no room", "free space there, or raise its quota"
     if error.status == 429 or error.status >= 500:
         fix = "wait; if it stays so, look at the store's own health"
-        return f"the store at {_place(config)} is busy or failing", fix
+        return f"the store at {place(config)} is busy or failing", fix
     return None
 
 
@@ -71,7 +71,7 @@ def may_pass(cause: BaseException | None) -> bool:
 def unanswered(error: Exception, config: BucketConfig, kind: str) -> ScaleMeshError:
     """Why there was no answer."""
     reason = error.reason if isinstance(error, http.MaxRetryError) and error.reason else error
-    where = _place(config)
+    where = place(config)
     if isinstance(reason, http.SSLError):
         fix = f"set store.{kind}.ca to the PEM file of the authority that signed it, or correct the endpoint"
         return UnreachableError(
@@ -93,7 +93,7 @@ def _fix(kind: str) -> str:
     return f"check store.{kind}.endpoint, the network and that the store runs"
 
 
-def _place(config: BucketConfig) -> str:
+def place(config: BucketConfig) -> str:
     return config.endpoint or f"AWS ({config.region or 'the usual region'})"
 
 

@@ -178,7 +178,11 @@ class DiskStore:
     async def staged(self) -> Sequence[DeploymentId]:
         return [DeploymentId(name) for name in await self._in(self._readers, os.listdir, self._root / "staging")]
 
-    # Checks
+    # Located, Checks
+
+    @property
+    def where(self) -> str:
+        return str(self._root)
 
     async def check(self) -> Sequence[Finding]:
         data = os.urandom(32)

@@ -54,6 +54,7 @@ class ChoreRoutes:
         return web.json_response(
             {
                 "kind": found.home.kind,
+                "where": found.where,
                 "since_at": iso(found.home.since_at),
                 "configured": found.configured,
                 "leftovers": found.home.leftovers,

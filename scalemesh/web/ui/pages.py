@@ -26,6 +26,7 @@ from scalemesh.web.ui.sign_in_pages import SignInPages
 from scalemesh.web.ui.sites import Sites
 from scalemesh.web.ui.static_files import StaticFiles
 from scalemesh.web.ui.storage_pages import StoragePages
+from scalemesh.web.ui.store_pages import StorePages
 
 
 def add_pages(
@@ -50,6 +51,7 @@ def add_pages(
     deployment_pages = DeploymentPages(
         renderer, projects=projects, deployer=deployer, releases=releases, logs=logs, sites=sites
     )
+    store_pages = StorePages(renderer, storage.standings, storage.chores)
     for pages in (
         static_files,
         SignInPages(renderer, accounts, gate),
@@ -58,7 +60,8 @@ def add_pages(
         OneProjectPages(renderer, projects, deployer, releases, storage.caches, sites),
         CachePages(storage.caches, projects),
         ExplainPages(renderer, projects, explainer, sites),
-        StoragePages(renderer, storage.disk, upkeep.usages, upkeep.janitor, upkeep.expiry),
+        store_pages,
+        StoragePages(renderer, store_pages, storage.disk, upkeep),
         deployment_pages,
     ):
         app.add_routes(pages.table())

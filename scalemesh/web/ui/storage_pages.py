@@ -4,13 +4,12 @@ from typing import Final
 
 from aiohttp import web
 
+from scalemesh.assembly import Upkeep
 from scalemesh.services.disk_room import DiskRoom
-from scalemesh.services.janitor import Janitor
-from scalemesh.services.retention import Expiry
-from scalemesh.services.usage import Usages
 from scalemesh.web.auth import owning
 from scalemesh.web.ui.render import Renderer
 from scalemesh.web.ui.sign_in_pages import see
+from scalemesh.web.ui.store_pages import StorePages
 
 WAIT_S: Final = 10.0  #: a round that takes longer goes on, and the page says so
 LISTED: Final = 20  #: deployments that would go
@@ -40,9 +39,9 @@ PARTS: Final = {
 
 
 class StoragePages:
-    def __init__(self, renderer: Renderer, disk: DiskRoom, usages: Usages, janitor: Janitor, expiry: Expiry) -> None:
-        self._renderer, self._disk, self._usages = renderer, disk, usages
-        self._janitor, self._expiry = janitor, expiry
+    def __init__(self, renderer: Renderer, store: StorePages, disk: DiskRoom, upkeep: Upkeep) -> None:
+        self._renderer, self._store, self._disk = renderer, store, disk
+        self._usages, self._janitor, self._expiry = upkeep.usages, upkeep.janitor, upkeep.expiry
 
     def table(self) -> list[web.RouteDef]:
         return [web.get("/storage", self.show), web.post("/storage/gc", self.collect)]
@@ -53,6 +52,7 @@ class StoragePages:
         found, over = await self._usages.report(anew=bool(did)), await self._expiry.preview()
         kinds = [use for use in found.kinds if use.size_bytes]
         context = {
+            **await self._store.context(),
             "did": did,
             "found": found,
             "volumes": self._disk.volumes,

@@ -26,7 +26,7 @@ function offerCopies() {
 function keepFresh(element) {
   const wait = element.dataset.refresh === 'active' ? ACTIVE_MS : CALM_MS
   setTimeout(async () => {
-    const fresh = document.hidden ? null : await swap(location.href, element.id)
-    keepFresh(fresh ?? element)
+    const fresh = document.hidden ? null : await swap(element.dataset.from ?? location.href, element.id)
+    if (!fresh || 'refresh' in fresh.dataset) keepFresh(fresh ?? element)
   }, wait)
 }
