@@ -93,10 +93,11 @@ class Storage:
 def store_services(config: Config, ledger: Ledger, plugins: Plugins, followers: Followers) -> Storage:
     """Join what works on the store."""
     database, store, now = ledger.database, plugins.store, utc_now
+    disk = disk_room(config, store.home.raw)
     moving = Moving(
         database, store, plugins.stores,
         configured=config.kinds("store")[0], others=[name for name in config.store if name != "kind"],
-        tell=followers.move, now=now,
+        tell=followers.move, lacks=disk.lacks, now=now,
     )  # fmt: skip
     works = {"migrate": moving.run, "verify": Verifying(database, store).run}
     chores = Chores(works, moving.unfinished, now=now)
@@ -114,7 +115,7 @@ def store_services(config: Config, ledger: Ledger, plugins: Plugins, followers: 
         ),
         chores=chores,
         collector=Collector(database, store, holdings, grace=GRACE, now=now),
-        disk=disk_room(config, store.home.raw),
+        disk=disk,
         encoder=Encoder(ledger, store, holdings, most_bytes=config.serving.encoded_file_mib * MIB),
         holdings=holdings,
         moving=moving,

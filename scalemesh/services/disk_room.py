@@ -117,7 +117,7 @@ class DiskRoom:
         self.limits: Final = limits
         self.level = Level.ROOMY
         self.volumes: Sequence[Volume] = ()
-        self._places, self._ballast, self._look = places, ballast, look
+        self._places, self._ballast, self._look = list(places), ballast, look
         self._note(look(places))
 
     async def serve(self, changed: Callable[[], None] = lambda: None) -> None:
@@ -140,6 +140,21 @@ class DiskRoom:
         self._note(await asyncio.to_thread(self._look, self._places))
         await asyncio.to_thread(self._trim, self.level)
         return self.level is not before
+
+    async def lacks(self, place: Path) -> str:
+        """Why nothing more may be brought to *place*, which is looked at from now on; empty: it may.
+
+        A little more than the reserve stays free: whoever brings more must not be the one that ends everybody else's.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        if place not in self._places:
+            self._places.append(place)
+        (volume,) = await asyncio.to_thread(self._look, [place])
+        if _level(volume, self.limits, Level.LAST) is not Level.LAST:
+            return ""
+        return f"the disk that holds {place} has {size(volume.free_bytes)} free, and they are kept for serving"
 
     @property
     def takes_builds(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from scalemesh.db import blobs, homes
@@ -18,7 +19,7 @@ from scalemesh.db.database import Database
 from scalemesh.db.homes import Home, HomeRows, Move
 from scalemesh.errors import ConflictError, InvalidError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
-from scalemesh.ports import Located
+from scalemesh.ports import LocalFiles, Located
 from scalemesh.services.chores import MOST_ERRORS, Progress, Result, Wanted
 from scalemesh.services.copying import Copied
 from scalemesh.services.hashing import Hashing
@@ -48,6 +49,10 @@ class State:
     others: Sequence[str]  #: kinds that have settings, and could be moved to
 
 
+async def _lacks_nothing(_place: Path) -> str:
+    return ""
+
+
 class Moving:
     def __init__(
         self,
@@ -59,15 +64,17 @@ class Moving:
         others: Sequence[str] = (),
         tell: Callable[[str], Awaitable[None]],
         now: Callable[[], datetime],
+        lacks: Callable[[Path], Awaitable[str]] = _lacks_nothing,
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         """*configured*: the kind that the config names; *others* have a table there.
 
-        *tell* returns when all who serve read from the new home.
+        *tell* returns when all who serve read from the new home. *lacks* says why there is no room for more in a folder
+        of this machine; empty: there is.
         """
         self._db, self._rows, self._home, self._stores = database, HomeRows(database), home, stores
         self._configured, self._tell, self._now, self._pauses_s = configured, tell, now, pauses_s
-        self._known = dict.fromkeys((configured, *others))
+        self._known, self._lacks = dict.fromkeys((configured, *others)), lacks
 
     async def unfinished(self) -> Wanted | None:
         """The move that a daemon before this one was at."""
@@ -199,7 +206,7 @@ class Moving:
                             noted_at = loop.time()
                 break
             except UnreachableError as error:
-                run.progress.words = f"waiting: {error.what}"
+                run.progress.words = f"waiting: {error.what}{f' ({error.why})' if error.why else ''}"
                 log.warning("the move waits", extra={"to": run.target.kind, "error": str(error)})
                 await run.progress.pause(self._pauses_s[min(tries, len(self._pauses_s) - 1)])
                 tries += 1
@@ -225,6 +232,7 @@ class Moving:
             progress.may_go_on()
             blob = Blob(sha256=kept.sha256, size_bytes=kept.size_bytes)
             if kept.sha256 in lacking or not await self._is_right(run, blob):
+                await self._need_room(run.target)
                 copied = await self._home.bring(blob, run.hashing)
                 fault("move.after_copy")
                 if copied is Copied.DAMAGED:
@@ -236,6 +244,17 @@ class Moving:
         except UnreachableError:
             progress.done, progress.done_bytes = done, done_bytes  # the page is looked at again
             raise
+
+    async def _need_room(self, target: Place) -> None:
+        """Raise UnreachableError where the target lies on a disk of this machine that is full: it is waited for."""
+        if not isinstance(target.raw, LocalFiles):
+            return
+        try:
+            why = await self._lacks(target.raw.path(LAST).parent)
+        except OSError as error:
+            why = str(error)
+        if why:
+            raise UnreachableError("there is no room for more blobs", why=why, fix="free some, or stop the move")
 
     async def _is_right(self, run: "_Run", blob: Blob) -> bool:
         try:

@@ -2,13 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from plugins.stores.disk import DiskConfig, DiskStore
 from scalemesh.db.database import Database, open_database
@@ -76,6 +76,7 @@ async def two(
     folder: Path,
     open_target: Callable[[Path], AbstractAsyncContextManager[Store]] = STORES["disk"],
     configured: str = "disk",
+    lacks: Callable[[Path], Awaitable[str]] | None = None,
 ) -> AsyncIterator[Two]:
     """As a daemon starts: from where the database says that the blobs live."""
     opens = {"disk": STORES["disk"], TO: open_target}
@@ -90,9 +91,10 @@ async def two(
     ):
         found = await homes.settle(database, configured, utc_now)
         home = HomeStore(await stores.open(found.kind), await stores.former(found))
+        more: dict[str, Any] = {} if lacks is None else {"lacks": lacks}
         moving = Moving(
-            database, home, stores, configured=configured, tell=tell, now=utc_now, pauses_s=NO_PAUSE
-        )  # fmt: skip
+            database, home, stores, configured=configured, tell=tell, now=utc_now, pauses_s=NO_PAUSE, **more
+        )
         yield Two(database, home, stores, moving, told)
 
 

@@ -210,6 +210,31 @@ async def test_a_target_that_is_away_holds_up_no_write_and_is_waited_for(tmp_pat
         assert len(await held(both.home.home.raw)) == 31
 
 
+async def test_a_target_on_a_disk_that_is_full_is_waited_for_before_it_takes_the_last_byte(tmp_path: Path) -> None:
+    asked: list[Path] = []
+
+    async def lacks(place: Path) -> str:
+        asked.append(place)
+        return "3 MB are free" if 5 < len(asked) < 50 else ""
+
+    progress, seen = new_progress(), set[str]()
+
+    async def watch() -> None:
+        while True:
+            seen.add(progress.words)
+            await asyncio.sleep(0)
+
+    async with two(tmp_path, lacks=lacks) as both:
+        for number in range(20):
+            await put(both.home, b"blob %d" % number)
+        watching = asyncio.create_task(watch())
+        assert (await both.move(progress))["well"]
+        watching.cancel()
+        assert len(await held(both.home.home.raw)) == 20
+    assert "waiting: there is no room for more blobs (3 MB are free)" in seen
+    assert all(place.is_relative_to(tmp_path / TO) for place in asked)
+
+
 async def test_what_the_target_missed_during_the_last_look_makes_it_not_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """The marks of the disk: when builds wait, when nothing is taken any more, and how it goes back."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,3 +121,23 @@ async def test_the_ballast_is_held_while_there_is_room_and_let_go_when_there_is_
     found[:] = [replace(DISK, free_bytes=10 * MIB)]
     await room.measure()
     assert not ballast.exists()
+
+
+async def test_a_folder_that_something_is_brought_to_is_looked_at_and_keeps_more_than_its_reserve(
+    tmp_path: Path,
+) -> None:
+    free = {tmp_path: 50 * GIB, tmp_path / "other": 50 * GIB}
+    seen: list[list[Path]] = []
+
+    def looked(places: Iterable[Path]) -> list[Volume]:
+        seen.append(list(places))
+        return [replace(DISK, path=str(place), free_bytes=free[place]) for place in seen[-1]]
+
+    room = DiskRoom([tmp_path], Disk(), ballast=tmp_path / "ballast", look=looked)
+    assert await room.lacks(tmp_path / "other") == ""
+    free[tmp_path / "other"] = int(1.2 * GIB)
+    assert "1.3 GB free" in await room.lacks(tmp_path / "other")
+    free[tmp_path / "other"] = GIB - 1
+    await room.measure()
+    assert seen[-1] == [tmp_path, tmp_path / "other"]
+    assert room.level is Level.LAST
