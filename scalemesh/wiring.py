@@ -169,7 +169,7 @@ async def check(config: Config, executor: str | None = None) -> list[tuple[str, 
     async with AsyncExitStack() as opened:
         database = await opened.enter_async_context(open_database(config.data_dir / "scalemesh.db"))
         configured = config.kinds("store")[0]
-        home = await homes.settle(database, configured, utc_now)
+        home = await homes.settle(database, configured, utc_now, notes=False)
         plugins = await opened.enter_async_context(open_plugins(config, home, is_daemon=False))
         if executor is not None:
             return await findings({f"executor.{executor}": plugins.executors[executor]})

@@ -13,8 +13,10 @@ from scalemesh.ports import Finding
 log = logging.getLogger(__name__)
 
 
-async def settle(database: Database, configured: str, now: Callable[[], datetime]) -> Home:
+async def settle(database: Database, configured: str, now: Callable[[], datetime], *, notes: bool = True) -> Home:
     """Where the blobs live, the config naming the kind *configured*. At each start, before a store is opened.
+
+    *notes*: nothing is noted without; a daemon may be running on another store than the config names by now.
 
     Raises:
         ConfigError: the config was changed without a move, and the blobs would not be found.
@@ -30,6 +32,8 @@ async def settle(database: Database, configured: str, now: Callable[[], datetime
             why=f"they have been there since {_day(found)}, and a store of another kind has none of them",
             fix=f'set store.kind = "{found.kind}" again; `scalemesh store migrate --to {configured}` moves them',
         )
+    if not notes:
+        return found if found is not None and found.kind == configured else Home(kind=configured, since_at=now())
     async with database.transaction() as tx:
         if found is None or found.kind != configured:
             await homes.set_home(tx, Home(kind=configured, since_at=now()))
