@@ -72,6 +72,10 @@ def test_a_certificate_a_time_out_and_silence_are_told_apart() -> None:
     pool = urllib3.HTTPConnectionPool("s3.example.com")
     tls = urllib3.exceptions.MaxRetryError(pool, "/", urllib3.exceptions.SSLError("self-signed"))
     assert "not to be trusted" in words.unanswered(tls, CONFIG, "s3").what
+    plain = urllib3.exceptions.SSLError("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")
+    told = words.unanswered(urllib3.exceptions.MaxRetryError(pool, "/", plain), CONFIG, "s3")
+    assert "does not speak TLS" in told.what
+    assert "http:// in store.s3.endpoint" in told.fix
     late = urllib3.exceptions.MaxRetryError(pool, "/", urllib3.exceptions.ReadTimeoutError(pool, "/", "late"))
     assert "in time" in words.unanswered(late, CONFIG, "s3").what
     assert "cannot be reached" in words.unanswered(urllib3.exceptions.ProtocolError("cut"), CONFIG, "s3").what

@@ -17,6 +17,7 @@ _STRANGERS: Final = frozenset(
 _EXPIRED: Final = frozenset({"ExpiredToken", "TokenRefreshRequired", "RequestExpired"})
 _ELSEWHERE: Final = frozenset({301, 307, 400})
 _NO_ROOM: Final = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "EntityTooLarge"})
+_NO_TLS: Final = "WRONG_VERSION_NUMBER"  #: how OpenSSL tells that the answer was no TLS at all
 _EXPECTING: Final = re.compile(r"expecting '([a-z0-9-]+)'")
 
 
@@ -72,6 +73,9 @@ def unanswered(error: Exception, config: BucketConfig, kind: str) -> ScaleMeshEr
     """Why there was no answer."""
     reason = error.reason if isinstance(error, http.MaxRetryError) and error.reason else error
     where = place(config)
+    if isinstance(reason, http.SSLError) and _NO_TLS in str(reason):
+        fix = f"write http:// in store.{kind}.endpoint, or name the port on which it does"
+        return UnreachableError(f"the store at {where} does not speak TLS", why=str(reason), fix=fix)
     if isinstance(reason, http.SSLError):
         fix = f"set store.{kind}.ca to the PEM file of the authority that signed it, or correct the endpoint"
         return UnreachableError(
