@@ -54,6 +54,14 @@ def test_a_full_disk_is_named_with_its_fix_and_leaves_nothing(tmp_path: Path) ->
     ]
 
 
+async def test_what_is_no_deployments_is_not_told_as_an_upload(tmp_path: Path) -> None:
+    """Or the janitor would stumble over it each hour, and remove no upload behind it."""
+    async with STORES["disk"](tmp_path) as store:
+        await receive(store, b"upload", A)
+        (tmp_path / "store" / "staging" / ".snapshot").mkdir()
+        assert list(await store.staged()) == [A]
+
+
 async def test_temporary_files_of_a_dead_daemon_go_and_those_of_a_living_one_stay(tmp_path: Path) -> None:
     leftover = tmp_path / "store" / "tmp" / "leftover"
     async with STORES["disk"](tmp_path):

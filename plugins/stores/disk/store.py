@@ -176,7 +176,8 @@ class DiskStore:
                 yield await self._in(self._readers, files.kept, shard, names[start : start + PAGE])
 
     async def staged(self) -> Sequence[DeploymentId]:
-        return [DeploymentId(name) for name in await self._in(self._readers, os.listdir, self._root / "staging")]
+        names = await self._in(self._readers, os.listdir, self._root / "staging")
+        return [DeploymentId(name) for name in names if DEPLOYMENT.fullmatch(name)]  # not what a file system put there
 
     # Located, Checks
 
