@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from scalemesh.amounts import size
 from scalemesh.cli.output import FAILED, is_colourful, say
 from scalemesh.client import AWAY_S, Client
 from scalemesh.errors import ConflictError, NotFoundError, RefusedError, UnreachableError
@@ -38,8 +39,8 @@ def watch(talk: Client, chore: Chore, verb: str) -> Chore:
     return chore
 
 
-def stop(talk: Client, verb: str, kind: str) -> None:
-    """Stop the work of that kind, and wait until it has.
+def stop(talk: Client, verb: str, kind: str) -> Chore:
+    """Stop the work of that kind, and wait until it has; how far it came.
 
     Raises:
         ConflictError: none of that kind is under way.
@@ -47,7 +48,7 @@ def stop(talk: Client, verb: str, kind: str) -> None:
     running = current(talk)
     if running is None or running["kind"] != kind or running["state"] != "running":
         raise ConflictError(f"no `scalemesh {verb}` is under way")
-    watch(talk, talk.post(f"{CURRENT}/stop"), verb)
+    return watch(talk, talk.post(f"{CURRENT}/stop"), verb)
 
 
 def current(talk: Client) -> Chore | None:
@@ -61,22 +62,12 @@ def current(talk: Client) -> Chore | None:
 def exit_code(chore: Chore) -> int:
     """Tell what went wrong on the way; 0 if all is well."""
     for error in chore["errors"]:
-        say(f"error: {error}")
+        say("error: " + error.replace("\n", "\n  "))
     if chore["error_count"] > len(chore["errors"]):
         say(f"error: and {chore['error_count'] - len(chore['errors'])} more")
     if chore["state"] == "stopped":
         return STOPPED
     return 0 if chore["state"] == "done" and chore["result"]["well"] else FAILED
-
-
-def size(count: int) -> str:
-    """So many bytes, for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 def _current(talk: Client, before: Chore) -> Chore:
@@ -108,7 +99,7 @@ def _shown() -> Iterator[Show]:
         task = bar.add_task("", total=None, words="")
 
         def show(chore: Chore) -> None:
-            words = chore["words"] or _amount(chore)
+            words = chore["words"] or (_amount(chore) if chore["phase"] else "beginning")
             done, total = chore["done"], chore["total"]
             bar.update(task, description=chore["phase"], completed=done, total=total, words=words.replace("[", "("))
 
@@ -121,12 +112,13 @@ class _Lines:
 
     def show(self, chore: Chore) -> None:
         heads = (chore["phase"], chore["words"])
-        if heads == self._last and time.monotonic() - self._said_at < TELL_S:
+        if not any(heads) or (heads == self._last and time.monotonic() - self._said_at < TELL_S):
             return
         self._last, self._said_at = heads, time.monotonic()
         say(": ".join(filter(None, (chore["phase"], chore["words"] or _amount(chore)))))
 
 
 def _amount(chore: Chore) -> str:
-    of = f" of {chore['total']}" if chore["total"] is not None else ""
-    return f"{chore['done']}{of} blobs, {size(chore['done_bytes'])}, {size(chore['bytes_per_s'])}/s"
+    if chore["total"] is None:  # a phase that counts nothing
+        return ""
+    return f"{chore['done']} of {chore['total']} blobs, {size(chore['done_bytes'])}, {size(chore['bytes_per_s'])}/s"

@@ -65,17 +65,22 @@ def is_colourful(stream: IO[str]) -> bool:
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[object]], *, colours: Mapping[str, str] = STATE_COLOURS
+    heads: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    colours: Mapping[str, str] = STATE_COLOURS,
+    folding: str = "",
 ) -> None:
     """Rows under heads: drawn on a terminal, plain columns for a pipe. Nothing at all where there are no rows.
 
-    *colours* are styles of cells that hold just that word.
+    *colours* are styles of cells that hold just that word. *folding* is the head of the one column that may be folded
+    where the terminal is narrow; empty: all but the first.
     """
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not texts:
         say("nothing to show")
     elif is_colourful(sys.stdout):
-        _drawn(heads, texts, colours)
+        _drawn(heads, texts, colours, folding)
     else:
         widths = [max(len(row[column]) for row in texts) for column in range(len(heads))]
         for row in texts:
@@ -83,14 +88,15 @@ def table(
             click.echo(line.rstrip())
 
 
-def _drawn(heads: Sequence[str], rows: Sequence[Sequence[str]], colours: Mapping[str, str]) -> None:
+def _drawn(heads: Sequence[str], rows: Sequence[Sequence[str]], colours: Mapping[str, str], folding: str) -> None:
     from rich.console import Console  # noqa: PLC0415 -- rich takes longer to import than all the rest
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     drawn = Table(box=None, pad_edge=False, header_style="dim")
     for column, head in enumerate(heads):
-        drawn.add_column(head, overflow="fold", no_wrap=column == 0)  # an id or a name, to be copied
+        is_whole = head != folding if folding else column == 0  # else an id or a name, to be copied
+        drawn.add_column(head, overflow="fold", no_wrap=is_whole)
     for row in rows:
         drawn.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
     Console().print(drawn)

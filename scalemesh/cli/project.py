@@ -195,7 +195,7 @@ def _body(options: dict[str, str | None]) -> dict[str, Any]:
 
 def _number(name: str, value: str | None) -> int | None:
     if value is not None and not (value.isascii() and value.isdecimal() and len(value) < 10):
-        raise click.UsageError(f"--{name.replace('_', '-')} {value[:40]!r}: must be a number, or empty")
+        raise click.UsageError(f"--{name.replace('_', '-')} {value[:40]!r}: must be a number from 0, or empty")
     return None if value is None else int(value)
 
 

@@ -44,15 +44,14 @@ def disk(ctx: click.Context, /, *, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    facts([_volume(volume, found["high_water_percent"]) for volume in found["volumes"]])
+    facts([fact for volume in found["volumes"] for fact in _volume(volume, found["high_water_percent"])])
     kinds = [one for one in found["kinds"] if one["size_bytes"] or one["count"]]
     click.echo()
     _table_of_kinds(kinds)
     if found["projects"]:
         click.echo()
-        most = max(one["size_bytes"] for one in found["projects"])
-        rows = [_project(one, most) for one in found["projects"]]
-        table(["PROJECT", "SIZE", "", "FILES", "VARIANTS", "LISTS", "WINDOW", "CACHES"], rows)
+        heads = ["PROJECT", "SIZE", "FILES", "VARIANTS", "LISTS", "WINDOW", "CACHES"]
+        table(heads, [_project(one) for one in found["projects"]], folding="PROJECT")
     if found["shared_bytes"]:
         click.echo(f"{size(found['shared_bytes'])} are shared between projects: there once, and told for each of them")
 
@@ -92,13 +91,13 @@ def bar(part: float) -> str:
     return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
 
 
-def _volume(volume: dict[str, Any], mark: int) -> tuple[str, str]:
+def _volume(volume: dict[str, Any], mark: int) -> list[tuple[str, str]]:
     reserve = f"the last {size(volume['reserve_bytes'])} are kept" if volume["reserve_bytes"] else "no reserve"
     used, free = volume["used_percent"], size(volume["free_bytes"])
-    return volume["path"], (
-        f"{bar(used / 100):<{BAR}}  {used:.0f} % of {size(volume['total_bytes'])} used, {free} free; "
-        f"no build starts above {mark} %, {reserve}"
-    )
+    return [
+        (volume["path"], f"{bar(used / 100):<{BAR}}  {used:.0f} % of {size(volume['total_bytes'])} used, {free} free"),
+        ("", f"no build starts above {mark} %, {reserve}"),
+    ]
 
 
 def _table_of_kinds(kinds: Sequence[dict[str, Any]]) -> None:
@@ -112,13 +111,13 @@ def _table_of_kinds(kinds: Sequence[dict[str, Any]]) -> None:
         ]
         for one in kinds
     ]
-    table(["WHAT", "SIZE", "", "COUNT"], rows)
+    table(["WHAT", "SIZE", "", "COUNT"], rows, folding="WHAT")
 
 
-def _project(one: dict[str, Any], most: int) -> list[object]:
+def _project(one: dict[str, Any]) -> list[object]:
     kinds = one["kinds"]
     sizes = [size(kinds[name]) for name in ("files", "variants", "lists", "windows", "caches")]
-    return [one["project"], size(one["size_bytes"]), bar(one["size_bytes"] / most if most else 0), *sizes]
+    return [one["project"], size(one["size_bytes"]), *sizes]
 
 
 def _tell_progress(found: dict[str, Any], told: set[str]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from scalemesh.amounts import size
 from scalemesh.cli import chores
 from scalemesh.cli.output import examples, json_option, say, show_json
 from scalemesh.cli.server import client, place_options
@@ -34,9 +35,9 @@ def migrate(ctx: click.Context, /, *, to: str | None, despite_damage: bool, stop
     """
     talk = client(ctx)
     if stop:
-        chores.stop(talk, MIGRATE, "migrate")
+        stopped = chores.stop(talk, MIGRATE, "migrate")
         say("stopped; `scalemesh store migrate --to KIND` goes on where it was")
-        return 0
+        return _shown(stopped, as_json=as_json)
     if to is not None:
         begun = talk.post("/api/v1/chores", {"kind": "migrate", "to": to, "despite_damage": despite_damage})
     else:
@@ -63,9 +64,9 @@ def verify(ctx: click.Context, /, *, mend: bool, stop: bool, as_json: bool) -> i
     """
     talk = client(ctx)
     if stop:
-        chores.stop(talk, VERIFY, "verify")
+        stopped = chores.stop(talk, VERIFY, "verify")
         say("stopped")
-        return 0
+        return _shown(stopped, as_json=as_json)
     begun = talk.post("/api/v1/chores", {"kind": "verify", "mend": mend})
     chore = chores.watch(talk, begun, VERIFY)
     if as_json:
@@ -73,6 +74,12 @@ def verify(ctx: click.Context, /, *, mend: bool, stop: bool, as_json: bool) -> i
     elif chore["result"]:
         _tell_found(chore["result"])
     return chores.exit_code(chore)
+
+
+def _shown(stopped: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        show_json(stopped)
+    return 0
 
 
 def _known(talk: Client, kind: str, otherwise: str) -> dict[str, Any]:
@@ -85,13 +92,13 @@ def _known(talk: Client, kind: str, otherwise: str) -> dict[str, Any]:
 def _tell_move(result: dict[str, Any]) -> None:
     damaged, former, to = result["damaged"], result["from"], result["to"]
     for one in damaged["first"]:
-        click.echo(f"damaged  {one['sha256']}  {chores.size(one['size_bytes'])}")
+        click.echo(f"damaged  {one['sha256']}  {size(one['size_bytes'])}")
     if not result["is_moved"]:
         say(f"{damaged['count']} blobs are damaged in {former}: nothing has moved")
         say("  fix: `scalemesh store verify` tells who needs them, and --mend takes them away; then run this again,")
         say("       or leave them behind by --despite-damage")
         return
-    click.echo(f"moved  {result['blobs']} blobs, {chores.size(result['size_bytes'])}, from {former} to {to}")
+    click.echo(f"moved  {result['blobs']} blobs, {size(result['size_bytes'])}, from {former} to {to}")
     say(f'  next: set store.kind = "{to}" in the config')
     say(f"  {former} is left as it is. Once `scalemesh store verify` finds all well and no build from before goes on,")
     say("  its blobs may be removed by hand: see docs/stores.md")
@@ -103,9 +110,9 @@ def _tell_found(result: dict[str, Any]) -> None:
             holders = ", ".join(held["deployment"] or held["project"] for held in one["held_by"])
             click.echo(f"{sort:<7}  {one['sha256']}  {holders}".rstrip())
     for one in result["unknown"]["first"]:
-        click.echo(f"unknown  {one['sha256']}  {chores.size(one['size_bytes'])}")
+        click.echo(f"unknown  {one['sha256']}  {size(one['size_bytes'])}")
     counts = ", ".join(f"{result[sort]['count']} {sort}" for sort in ("damaged", "missing", "unknown"))
-    say(f"{result['blobs']} blobs, {chores.size(result['size_bytes'])} in {result['store']}: {counts}")
+    click.echo(f"{result['blobs']} blobs, {size(result['size_bytes'])} in {result['store']}: {counts}")
     if result["well"]:
         return
     if not result["is_mended"]:

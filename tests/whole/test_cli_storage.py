@@ -2,6 +2,11 @@
 
 import asyncio
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -78,3 +83,44 @@ async def test_a_disk_that_is_full_is_told_with_what_to_do(
 
 def test_a_bar_shows_what_is_not_nothing() -> None:
     assert [bar(0), bar(0.0001), bar(0.5), bar(1)] == ["", "▏", "█" * 10, "█" * 20]
+
+
+TABLE = """
+from scalemesh.cli.output import table
+heads = ["PROJECT", "SIZE", "FILES", "VARIANTS", "LISTS", "WINDOW", "CACHES"]
+table(heads, [["a-project-whose-name-has-forty-characters", *["123.4 MB"] * 6]], folding="PROJECT")
+"""
+
+
+def test_on_a_narrow_terminal_names_are_folded_and_numbers_stay_whole() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        environ = {**os.environ, "COLUMNS": "80", "TERM": "xterm", "NO_COLOR": ""}
+        subprocess.run([sys.executable, "-c", TABLE], stdout=theirs, env=environ, check=True, timeout=30)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", os.read(ours, 65536).decode()).splitlines()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert max(map(len, lines)) <= 80
+    assert lines[1].count("123.4 MB") == 6
+    assert "".join(line.split()[0] for line in lines[1:]) == "a-project-whose-name-has-forty-characters"
+
+
+async def test_verify_answers_on_standard_output_and_stop_with_json_too(
+    host: ControlHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await host.life.ready(b"one page")
+    assert await call("store", "verify") == 0
+    assert "0 damaged, 0 missing, 0 unknown" in capsys.readouterr().out
+    assert await call("store", "verify", "--stop", "--json") == 1
+    assert capsys.readouterr().out == ""
+
+
+async def test_what_keeps_a_move_from_beginning_is_told_line_by_line(
+    host: ControlHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await call("store", "migrate", "--to", "disk") == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "error: the blobs live in disk already" in told.err
+    assert "0 blobs" not in told.err

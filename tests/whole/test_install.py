@@ -325,8 +325,8 @@ def test_the_packages_of_all_kinds_fit_together_and_can_be_had(clone: Path) -> N
     state = clone / ".scalemesh"
     state.mkdir()
     in_shell(clone, 'python=$(find_python); make_venv; install_locked "${EXTRAS[@]}"')
-    program = [state / "venv" / "bin" / "python", "-c", "import boto3, docker, kubernetes, minio"]
-    subprocess.run(program, check=True, timeout=60)
+    python = str(state / "venv" / "bin" / "python")
+    subprocess.run([python, "-c", "import boto3, docker, kubernetes, minio"], check=True, timeout=60)
 
 
 @pytest.mark.timeout(120)
