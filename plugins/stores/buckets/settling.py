@@ -70,6 +70,8 @@ class Settling:
                 await self.look()
             if found := self._where.get(sha256):
                 yield found.key, found.etag
+                if not self.is_keeper:  # it is copied, and no upload any more: nobody need try there again
+                    self._where.pop(sha256, None)
             yield self._keys.blob(sha256), ""
 
     async def look(self) -> None:
@@ -162,9 +164,10 @@ class Settling:
                 with told():
                     await self.settled()
             except Exception as error:
-                if not isinstance(error, ScaleMeshError):
+                if isinstance(error, ScaleMeshError):
+                    log.warning("adopted uploads are copied later", extra={"why": str(error)})
+                else:
                     log.exception("a bug: adopted uploads are not copied")
-                log.warning("adopted uploads are copied later", extra={"why": str(error)})
                 await asyncio.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
                 tries += 1
                 continue

@@ -1,65 +1,42 @@
 """Adoptions that are a list in the bucket at first, and are copied later."""
 
 import asyncio
-import logging
 import os
-import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 from plugins.stores.buckets.adoptions import MOST_BYTES, MOST_LISTED, Adoption, decoded
 from plugins.stores.buckets.answers import Found
-from plugins.stores.buckets.sending import Sizes
 from plugins.stores.buckets.store import BucketStore
-from scalemesh.errors import NotFoundError, UnreachableError
+from scalemesh.errors import NotFoundError
 from scalemesh.values import Digest
-from tests.contracts.buckets.senders import Behind, blob_of, once, put, read, sent, signed
-from tests.contracts.crash_store import CONTENTS, A, B
-from tests.contracts.openers import BUCKETS, LATE, everything, server_of
-from tests.contracts.test_stores import run_until_killed, told
+from tests.contracts.buckets.adopting import (
+    DIGESTS,
+    FILES,
+    KINDS,
+    SOON,
+    adopt,
+    below,
+    receive,
+    until_settled,
+)
+from tests.contracts.buckets.senders import blob_of, once, read, sent, signed
+from tests.contracts.crash_store import A, B
+from tests.contracts.openers import BUCKETS, LATE, server_of
+from tests.contracts.test_stores import told
 from tests.rigs import s3_servers
-from tests.rigs.s3_relay import Asked, Relay, Rule
+from tests.rigs.s3_relay import Relay
 
-SOON: Final = Sizes(listed_uploads=1, settled_after_s=0.0)
-FILES: Final = [b"file %d" % number for number in range(60)]
-DIGESTS: Final = [blob_of(data).sha256 for data in FILES]
-
-pytestmark = pytest.mark.parametrize("kind", ["s3-weed-late", "minio-weed-late"], indirect=True)
+pytestmark = pytest.mark.parametrize("kind", KINDS, indirect=True)
 
 
 @pytest.fixture
 async def store(kind: str, tmp_path: Path) -> AsyncIterator[BucketStore]:
     async with LATE[kind](tmp_path) as opened:
         yield opened
-
-
-async def receive(store: BucketStore, files: Sequence[bytes] = FILES, attempt: int = 1) -> None:
-    for data in files:
-        await store.receive(A, attempt, blob_of(data), once(data))
-
-
-async def adopt(store: BucketStore, files: Sequence[bytes] = FILES) -> None:
-    await receive(store, files)
-    await store.adopt(A, 1, [blob_of(data).sha256 for data in files])
-
-
-def below(kind: str, where: Path, folder: str) -> list[str]:
-    """The objects in that folder of the store's place."""
-    return [key for key in everything(kind, where) if f"/{folder}/" in key]
-
-
-async def until_settled(kind: str, where: Path) -> None:
-    async with asyncio.timeout(20):
-        while await asyncio.to_thread(below, kind, where, "adopted"):
-            await asyncio.sleep(0.05)
-
-
-def is_copy(asked: Asked) -> bool:
-    return "x-amz-copy-source" in asked.headers
 
 
 async def test_what_is_adopted_is_one_list_and_is_read_where_it_lies(
@@ -96,21 +73,6 @@ async def test_a_store_that_vouches_for_nothing_copies_at_once(kind: str, tmp_pa
     async with BUCKETS["s3-moto"](tmp_path, sizes=SOON) as store:
         await adopt(store)
         assert [len(below("s3-moto", tmp_path, each)) for each in ("adopted", "blobs")] == [0, len(FILES)]
-
-
-@pytest.mark.parametrize(
-    "point", ["adopt.after_list", "settle.after_copies", "settle.after_uploads", "settle.after_list"]
-)
-async def test_killed_at_any_step_it_loses_nothing_and_leaves_nothing(kind: str, tmp_path: Path, point: str) -> None:
-    assert await run_until_killed(kind, tmp_path, point) == -signal.SIGKILL
-    adopted = CONTENTS[:-1]
-    async with LATE[kind](tmp_path) as store:
-        assert await store.missing([blob_of(data).sha256 for data in adopted]) == set()
-        assert [await read(store, blob_of(data).sha256) for data in adopted] == adopted
-        assert len(await store.received(A, 1)) == (len(adopted) if point == "adopt.after_list" else 0)
-    assert await run_until_killed(kind, tmp_path, "") == 0
-    assert [len(below(kind, tmp_path, each)) for each in ("adopted", "staging")] == [0, 0]
-    assert len(everything(kind, tmp_path)) == len(CONTENTS) + 1
 
 
 async def test_the_next_process_goes_on_with_what_was_left(kind: str, tmp_path: Path) -> None:
@@ -178,95 +140,6 @@ async def test_what_is_copied_and_cleared_during_a_read_is_read_on_to_its_end(
     assert b"".join(got) == data
 
 
-async def test_what_is_deleted_while_it_is_copied_does_not_come_back(
-    kind: str, store: BucketStore, tmp_path: Path
-) -> None:
-    await adopt(store)
-    settling = asyncio.create_task(told(store))
-    async with asyncio.timeout(10):
-        while not await asyncio.to_thread(below, kind, tmp_path, "blobs"):
-            await asyncio.sleep(0)
-    settling.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await settling
-    await store.delete(DIGESTS)
-    assert await store.missing(DIGESTS) == set(DIGESTS)
-    assert [below(kind, tmp_path, each) for each in ("adopted", "blobs")] == [[], []]
-    await store.clear(A)
-    async with BUCKETS[kind.removesuffix("-late")](tmp_path, sizes=SOON) as later:
-        assert await told(later) == []
-
-
-async def test_an_outage_holds_up_copies_and_no_reads(kind: str, tmp_path: Path) -> None:
-    async with Relay.open(s3_servers.url_of(server_of(kind))) as relay:
-        outage = Rule(is_copy, 10_000, "answer")
-        relay.rules.append(outage)
-        plain = BUCKETS[kind.removesuffix("-late")]
-        async with plain(tmp_path, sizes=SOON, endpoint=relay.url, tries=1) as store:
-            await adopt(store)
-            with pytest.raises(UnreachableError):
-                await told(store)
-            with pytest.raises(UnreachableError):
-                await store.delete(DIGESTS[:1])
-            await store.clear(A)
-            assert [await read(store, digest) for digest in DIGESTS] == FILES
-            assert await store.missing(DIGESTS) == set()
-            outage.times = 0
-            await until_settled(kind, tmp_path)
-            assert below(kind, tmp_path, "staging") == []
-            assert [await read(store, digest) for digest in DIGESTS] == FILES
-
-
-async def test_an_adoption_whose_list_cannot_be_written_fails_and_is_done_again(kind: str, tmp_path: Path) -> None:
-    async with (
-        Relay.open(s3_servers.url_of(server_of(kind))) as relay,
-        LATE[kind](tmp_path, endpoint=relay.url, tries=1) as store,
-    ):
-        await receive(store)
-        relay.rules.append(Rule(lambda asked: asked.method == "PUT" and "/adopted/" in asked.path, 1, "answer"))
-        with pytest.raises(UnreachableError):
-            await store.adopt(A, 1, DIGESTS)
-        assert below(kind, tmp_path, "adopted") == []
-        await store.adopt(A, 1, DIGESTS)
-        assert len(below(kind, tmp_path, "adopted")) == 1
-        await store.clear(A)
-        assert [kept.sha256 for kept in await told(store)] == sorted(DIGESTS)
-    assert [below(kind, tmp_path, each) for each in ("adopted", "staging")] == [[], []]
-
-
-async def test_what_somebody_exchanged_behind_our_back_is_told_and_never_read(
-    kind: str, store: BucketStore, behind: Behind, caplog: pytest.LogCaptureFixture
-) -> None:
-    await adopt(store, FILES[:3])
-    exchanged, gone, whole = DIGESTS[:3]
-    behind.put(behind.upload(exchanged), FILES[0][::-1])
-    behind.client.delete_object(Bucket=behind.bucket, Key=behind.upload(gone))
-    with pytest.raises(UnreachableError):
-        await read(store, exchanged)
-    with pytest.raises(NotFoundError):
-        await read(store, gone)
-    assert await read(store, whole) == FILES[2]
-    with caplog.at_level(logging.ERROR):
-        assert [kept.sha256 for kept in await told(store)] == [whole]
-    assert sorted(record.__dict__["blob"] for record in caplog.records) == sorted([exchanged, gone])
-    assert await store.missing(DIGESTS[:3]) == {exchanged, gone}
-    for lost in (exchanged, gone):
-        with pytest.raises(NotFoundError):
-            await read(store, lost)
-
-
-async def test_the_same_bytes_under_another_etag_are_copied_all_the_same(store: BucketStore, behind: Behind) -> None:
-    data = b"the same"
-    await adopt(store, [data])
-    place = {"Bucket": behind.bucket, "Key": behind.upload(blob_of(data).sha256)}
-    upload = behind.client.create_multipart_upload(**place)["UploadId"]
-    part = behind.client.upload_part(**place, UploadId=upload, PartNumber=1, Body=data)
-    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-    behind.client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload=parts)
-    assert [kept.sha256 for kept in await told(store)] == [blob_of(data).sha256]
-    assert await read(store, blob_of(data).sha256) == data
-
-
 async def test_clearing_leaves_what_is_not_copied_and_shows_it_no_more(
     kind: str, store: BucketStore, tmp_path: Path
 ) -> None:
@@ -301,28 +174,6 @@ async def test_what_is_sent_again_after_clearing_is_an_upload_again(store: Bucke
         await store.delete(DIGESTS)
 
 
-async def test_an_adoption_that_was_cancelled_and_cleared_leaves_nothing_of_which_a_part_is_gone(
-    kind: str, tmp_path: Path
-) -> None:
-    async with Relay.open(s3_servers.url_of(server_of(kind))) as relay:
-        async with LATE[kind](tmp_path, endpoint=relay.url) as store:
-            await receive(store)
-            await store.received(A, 1)
-            await store.uploads.vouched()
-            relay.asked.clear()
-            adopting = asyncio.create_task(store.adopt(A, 1, DIGESTS))
-            async with asyncio.timeout(10):
-                while not any("/adopted/" in asked.path for asked in relay.asked):
-                    await asyncio.sleep(0)
-            adopting.cancel()
-            await asyncio.gather(adopting, return_exceptions=True)
-            await store.clear(A)
-            assert await store.received(A, 1) == {}
-        async with LATE[kind](tmp_path) as store:
-            assert [kept.sha256 for kept in await told(store)] == sorted(DIGESTS)
-            assert [await read(store, digest) for digest in DIGESTS] == FILES
-
-
 async def test_two_deployments_with_the_same_files_settle_both(kind: str, store: BucketStore, tmp_path: Path) -> None:
     await adopt(store)
     for data in FILES:
@@ -333,18 +184,6 @@ async def test_two_deployments_with_the_same_files_settle_both(kind: str, store:
     await store.delete(DIGESTS[:1])
     assert below(kind, tmp_path, "adopted") == []
     assert [kept.sha256 for kept in await told(store)] == sorted(DIGESTS[1:])
-
-
-async def test_a_list_that_is_none_is_told_and_holds_nothing_up(
-    kind: str, tmp_path: Path, behind: Behind, caplog: pytest.LogCaptureFixture
-) -> None:
-    behind.put(f"{behind.prefix}adopted/{A}/1/{'0' * 64}", b'{"uploads": [1]}')
-    async with LATE[kind](tmp_path) as store:
-        await put(store, b"x")
-        assert len(await told(store)) == 1
-    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == [
-        "a list of adopted uploads cannot be read"
-    ]
 
 
 async def test_a_list_of_the_largest_size_reads_as_it_was_written(kind: str) -> None:
