@@ -77,11 +77,12 @@ def _anchored(config: Any, data_dir: Path) -> Any:
 
 
 def open_point(
-    point: str, config: Config, owner: str = "", *, kind: str | None = None
+    point: str, config: Config, owner: str = "", *, kind: str | None = None, is_keeper: bool = True
 ) -> AbstractAsyncContextManager[Any]:
     """What fills one plug point, to be opened; what other tables of the config say of it are its defaults.
 
     *owner* names this installation, where several may use the same place. *kind*: which one, where there are several.
+    *is_keeper*: this process of the installation takes deployments; one of them does.
 
     Raises:
         ConfigError: as ``open_plugin``.
@@ -97,7 +98,7 @@ def open_point(
             "socket": str(config.builds_socket),
             "url": config.builds.url or "",
         },
-        "store": {"path": "store", "owner": owner},
+        "store": {"path": "store", "owner": owner, "is_keeper": is_keeper},
         "logs": {"path": "logs.db"},
     }
     return open_plugin(point, config.plugin(point, kind), config.data_dir, defaults.get(point))

@@ -18,8 +18,8 @@ def places(config: Config, *, is_keeper: bool) -> Open:
     """Opens stores by their tables of the config: that of the kind which fills the plug point, and any other.
 
     One that lies elsewhere is read through a cache of this machine, which each kind has for itself. *is_keeper*: as
-    ``open_near``. What is opened raises ConfigError for settings that have mistakes, UnreachableError for a folder that
-    cannot be used.
+    ``open_near`` and ``registry.open_point``. What is opened raises ConfigError for settings that have mistakes,
+    UnreachableError for a folder that cannot be used.
     """
     owner = owner_of(load_key(config.data_dir / "key"))
     capacity_bytes, left_free = config.cache.blobs_mib * MIB, spare(config.disk)
@@ -28,7 +28,7 @@ def places(config: Config, *, is_keeper: bool) -> Open:
     async def open_place(kind: str) -> AsyncIterator[Place]:
         root = config.data_dir / "cache" / kind
         async with (
-            registry.open_point("store", config, owner, kind=kind) as raw,
+            registry.open_point("store", config, owner, kind=kind, is_keeper=is_keeper) as raw,
             open_near(raw, root, capacity_bytes, is_keeper=is_keeper, spare=left_free) as near,
         ):
             yield Place(kind, near, raw)

@@ -5,6 +5,7 @@ import hashlib
 import random
 import sys
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,9 @@ async def main(kind: str, where: Path) -> None:
         await store.adopt(A, 1, await store.received(A, 1))
         await store.clear(A)
         await store.put(blobs[CONTENTS[-1]], chunks_of(CONTENTS[-1]))
+        async with aclosing(store.blobs()) as pages:  # which needs what an adoption may have left for later
+            async for _ in pages:
+                pass
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from plugins.logbus.memory import MemoryBus, MemoryConfig
 from plugins.logstores.sqlite import SqliteConfig, SqliteLogStore
+from plugins.stores.buckets.sending import Sizes
 from plugins.stores.disk import DiskConfig, DiskStore
 from plugins.stores.minio import MinioConfig, MinioStore
 from plugins.stores.s3 import S3Config, S3Store
@@ -45,12 +46,14 @@ def in_bucket(server: str, where: Path, **more: Any) -> dict[str, Any]:
     }
 
 
-def _s3(server: str, where: Path, **more: Any) -> AbstractAsyncContextManager[S3Store]:
-    return S3Store.open(S3Config(**in_bucket(server, where, **more)))
+def _s3(server: str, where: Path, sizes: Sizes | None = None, **more: Any) -> AbstractAsyncContextManager[S3Store]:
+    return S3Store.open(S3Config(**in_bucket(server, where, **more)), sizes)
 
 
-def _minio(server: str, where: Path, **more: Any) -> AbstractAsyncContextManager[MinioStore]:
-    return MinioStore.open(MinioConfig(**in_bucket(server, where, **more)))
+def _minio(
+    server: str, where: Path, sizes: Sizes | None = None, **more: Any
+) -> AbstractAsyncContextManager[MinioStore]:
+    return MinioStore.open(MinioConfig(**in_bucket(server, where, **more)), sizes)
 
 
 #: (kind, server) -> how to open one in a bucket
@@ -61,11 +64,17 @@ BUCKETS: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[S3Store | 
     "minio-ministack": partial(_minio, "ministack"),
     "s3-moto": partial(_s3, "moto"),
 }
+#: the same, where every adoption is a list at first, and is copied only when somebody needs that
+LATE: Final[Mapping[str, Callable[..., AbstractAsyncContextManager[S3Store | MinioStore]]]] = {
+    f"{kind}-late": partial(BUCKETS[kind], sizes=Sizes(listed_uploads=1, settled_after_s=600.0))
+    for kind in ("s3-weed", "minio-weed", "s3-ministack")
+}
 #: kind -> how to open one whose state lives under a path (or is named after it), again and again
 STORES: Final[Mapping[str, Callable[[Path], AbstractAsyncContextManager[Store]]]] = {
     "cached": cached,
     "disk": lambda where: DiskStore.open(DiskConfig(path=where / "store")),
     **BUCKETS,
+    **LATE,
 }
 LOG_STORES: Final[Mapping[str, Callable[[Path], AbstractAsyncContextManager[LogStore]]]] = {
     "sqlite": lambda where: SqliteLogStore.open(SqliteConfig(path=where / "logs.sqlite3")),
@@ -76,11 +85,16 @@ BUSES: Final[Mapping[str, Callable[[int], AbstractAsyncContextManager[LogBus]]]]
 }
 
 
+def server_of(kind: str) -> str:
+    """The server that one of that kind is on."""
+    return kind.split("-")[1]
+
+
 def everything(kind: str, where: Path) -> list[str]:
     """The name of all that a store has under *where*, unfinished things too."""
     if kind in {"disk", "cached"}:
         return sorted(str(path) for path in where.rglob("*"))
-    settings = in_bucket(kind.partition("-")[2], where)
+    settings = in_bucket(server_of(kind), where)
     client, place = (
         s3_servers.client(settings["endpoint"]),
         {"Bucket": settings["bucket"], "Prefix": settings["prefix"]},

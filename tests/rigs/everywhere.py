@@ -43,6 +43,10 @@ cpu_request = 0.05
 SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
+#: npm waits five minutes for an answer that has got lost, which is longer than a test may take.
+IMPATIENT: Final = 'env = { npm_config_fetch_timeout = "20000" }\n'
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Of a config: the lines of [builds], the tables of the executors, and which there are."""
@@ -61,7 +65,7 @@ async def all_kinds() -> AsyncIterator[Settings]:
         aws = await asyncio.to_thread(ministack)
         address = bridge_address()
         builds = f'listen = "{address}:{free_port(address)}"\nparallel = 4\ndisk_mib = 512\nmemory_mib = 1024\n'
-        builds += system_authorities()
+        builds += system_authorities() + IMPATIENT
         tables = docker_settings + ECS.format(image=image, aws=aws, region=REGION)
         if not has_cluster():
             yield Settings(builds, tables, ("local", "docker", "ecs"), KEYS)

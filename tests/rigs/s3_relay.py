@@ -23,15 +23,16 @@ class Asked:
 
 @dataclass
 class Rule:
-    """What happens to the next *times* requests that match, instead of being carried."""
+    """What happens to the next *times* requests that match, instead of being carried; held ones are carried later."""
 
     matches: Callable[[Asked], bool]
     times: int
-    does: Literal["answer", "stall", "cut"]
+    does: Literal["answer", "stall", "cut", "hold"]
     status: int = 503
     code: str = "SlowDown"
     after_bytes: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Relay:
@@ -125,12 +126,14 @@ class Relay:
             )
             await writer.drain()
             return
+        if rule is not None and rule.does == "hold":
+            await rule.released.wait()
         path = target[target.index("/", 8) :] if target.startswith("http") else target  # as a proxy is asked
         kept = "".join(
             f"{name}:{value}\r\n" for name, _, value in fields if name.lower() not in {"connection", "expect"}
         )
         request = f"{method} {path} HTTP/1.1\r\n{kept}Connection: close\r\n\r\n".encode("latin-1") + body
-        await self._exchange(request, writer, rule.after_bytes if rule else None)
+        await self._exchange(request, writer, rule.after_bytes if rule and rule.does == "cut" else None)
 
     async def _exchange(self, request: bytes, writer: asyncio.StreamWriter, most: int | None) -> None:
         far_reader, far_writer = await asyncio.open_connection(self._server.hostname, self._server.port)

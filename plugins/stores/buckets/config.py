@@ -42,6 +42,7 @@ class BucketConfig:
     tries: int = 5  #: of one request, with growing waits of random length between them
     threads: int = 16  #: requests at the same time, beside those of readers
     owner: str = field(default="", metadata=GIVEN)  #: names this installation; empty: it will only read
+    is_keeper: bool = field(default=True, metadata=GIVEN)  #: the one process of the installation that adopts
 
     def __post_init__(self) -> None:
         if not _BUCKET.fullmatch(self.bucket) or ".." in self.bucket:

@@ -11,12 +11,13 @@ _DEPLOYMENT: Final = re.compile(r"dpl_[a-z0-9]+")
 
 
 class Keys:
-    """``<prefix>blobs/ab/<sha256>`` and ``<prefix>staging/<deployment>/<attempt>/<sha256>``."""
+    """``blobs/ab/<sha256>``, and below ``staging/`` and ``adopted/`` ``<deployment>/<attempt>/<sha256>``."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
         self.blobs = f"{self.prefix}blobs/"
         self.staging = f"{self.prefix}staging/"
+        self.adopted = f"{self.prefix}adopted/"
         self.marker = f"{self.prefix}scalemesh.json"
 
     def blob(self, sha256: Digest) -> str:
@@ -40,6 +41,18 @@ class Keys:
         if attempt < 0:
             raise InvalidError(f"{deployment!r}, attempt {attempt}: no deployment has such a name")
         return f"{self.uploads(deployment)}{attempt}/"
+
+    def adoption(self, room: str, name: str) -> str:
+        """The list of that *name* of uploads in *room*."""
+        return f"{self.adopted}{room.removeprefix(self.staging)}{name}"
+
+    def room_of(self, adoption: str) -> str:
+        """Where the uploads lie that the list of that key names."""
+        return f"{self.staging}{adoption.removeprefix(self.adopted).rpartition('/')[0]}/"
+
+    def deployment_of_room(self, room: str) -> str:
+        """Whose it is."""
+        return room.removeprefix(self.staging).partition("/")[0]
 
 
 def digest_of(key: str) -> Digest | None:

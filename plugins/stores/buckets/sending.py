@@ -21,12 +21,14 @@ _UPLOADS_AT_ONCE: Final = 4  #: in parts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """From when on something is done in parts, and how large these are."""
+    """From when on something is done in parts, or later, and how large these are."""
 
     whole_bytes: int = 64 * MIB  #: larger ones are sent in parts
     part_bytes: int = 8 * MIB
     copied_whole_bytes: int = 5 * 1024 * MIB  #: S3 copies, and takes in one PUT, no more
     copied_part_bytes: int = 1024 * MIB
+    listed_uploads: int = 33  #: so many are adopted by a list, and copied afterwards
+    settled_after_s: float = 2.0  #: a publish has more to do behind its adoption
 
 
 class Sender:

@@ -1,8 +1,8 @@
 """A store in a bucket: what the port asks for, whichever library signs."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from urllib3.exceptions import HTTPError
@@ -11,12 +11,14 @@ from plugins.stores.buckets import findings, words
 from plugins.stores.buckets.answers import AnsweredNo, StrangeAnswer
 from plugins.stores.buckets.bucket import MOST_AT_ONCE, Bucket
 from plugins.stores.buckets.config import BucketConfig
+from plugins.stores.buckets.copying import Copying
 from plugins.stores.buckets.keys import Keys, digest_of
 from plugins.stores.buckets.place import Place
 from plugins.stores.buckets.presence import Presence
 from plugins.stores.buckets.proof import Proof
 from plugins.stores.buckets.reading import Reading
 from plugins.stores.buckets.sending import Sender, Sizes
+from plugins.stores.buckets.settling import Settling
 from plugins.stores.buckets.signing import Signer
 from plugins.stores.buckets.sweep import sweep_for_ever
 from plugins.stores.buckets.threads import Threads
@@ -43,9 +45,10 @@ class BucketStore:
         self.bucket = Bucket(config, signer, wire)
         self.threads, self._readers = Threads(kind, config.threads), Threads(f"{kind}-read", _READERS)
         self._sender = Sender(self.bucket, self.threads, sizes)
-        self.uploads = Uploads(
-            self.bucket, self.keys, self.threads, self._sender, sizes, Proof(config, self.bucket, self.keys)
-        )
+        proof, copying = Proof(config, self.bucket, self.keys), Copying(self.bucket, self.keys)
+        after_s, is_keeper = sizes.settled_after_s, config.is_keeper and bool(config.owner)
+        self.late = Settling(self.bucket, self.keys, self.threads, copying, after_s=after_s, is_keeper=is_keeper)
+        self.uploads = Uploads(self.bucket, self.keys, self.threads, self._sender, sizes, proof, self.late)
         self._presence = Presence(self.bucket, self.keys, self.threads)
         self._place = Place(config, self.bucket, self.keys, kind)
         self._seeing = asyncio.Lock()
@@ -64,28 +67,47 @@ class BucketStore:
                 fault("store.after_link")
 
     async def read(self, sha256: Digest, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
-        key = self.keys.blob(sha256)
+        self.keys.blob(sha256)  # refuses what is no digest
         if start < 0:
             raise InvalidError(f"a blob cannot be read from byte {start}")
-        reading = Reading(self.bucket, key, start, stop)
-        try:
-            with self.told(absent=f"there is no blob {sha256}"):
-                await self._ready()
-                while data := await self._readers.run(reading.next):
-                    yield data
-        finally:
-            self._readers.submit(reading.close)  # not waited for: a store that hangs may keep all of these threads
+        at = start
+        gone: AnsweredNo | None = None
+        with self.told(absent=f"there is no blob {sha256}"):
+            await self._ready()
+            async with aclosing(self.late.places(sha256)) as places:
+                async for key, etag in places:
+                    reading = Reading(self.bucket, key, at, stop, etag=etag)
+                    try:
+                        while data := await self._readers.run(reading.next):
+                            at += len(data)
+                            yield data
+                    except AnsweredNo as error:
+                        gone = _gone(gone, error)
+                    else:
+                        return
+                    finally:
+                        # Not waited for: a store that hangs may keep all of these threads.
+                        self._readers.submit(reading.close)
+            if gone is not None:
+                raise gone
 
     async def missing(self, digests: Collection[Digest]) -> set[Digest]:
         keys = {self.keys.blob(digest): digest for digest in digests}
         with self.told():
             await self._ready()
-            return {keys[key] for key in await self._presence.absent(keys)}
+            if absent := await self._absent(keys):
+                await self.late.look()
+                absent = absent and await self._absent({key: keys[key] for key in absent})
+            return {keys[key] for key in absent}
+
+    async def _absent(self, keys: Mapping[str, Digest]) -> set[str]:
+        return await self._presence.absent([key for key, digest in keys.items() if not self.late.is_waiting(digest)])
 
     async def delete(self, digests: Collection[Digest]) -> None:
         keys = [self.keys.blob(digest) for digest in digests]
         with self.told():
             await self._may_write()
+            await self.late.settled(digests)  # or a copy could bring it back
             for start in range(0, len(keys), MOST_AT_ONCE):
                 await self.threads.run(self.bucket.delete, keys[start : start + MOST_AT_ONCE])
 
@@ -121,6 +143,7 @@ class BucketStore:
     async def blobs(self, after: Digest | None = None) -> AsyncGenerator[Sequence[Kept]]:
         with self.told():
             await self._ready()
+            await self.late.settled()
             page = await self.threads.run(self.bucket.page, self.keys.blobs, after=self.keys.after(after or Digest("")))
             while True:
                 named = [(digest_of(found.key), found) for found in page.objects]
@@ -152,12 +175,14 @@ class BucketStore:
             return [None] * len(blobs)
         with self.told():
             await self._may_write()
+            await self.uploads.make_way(deployment, attempt, [blob.sha256 for blob in blobs])
             return await self.threads.run(sign)
 
     async def download_url(self, sha256: Digest) -> SignedRequest:
         key = self.keys.blob(sha256)
         with self.told():
             await self._ready()
+            await self.late.settled([sha256])  # an upload may go before the URL has expired
             return await self.threads.run(self.bucket.download, key)
 
     # Located, Checks
@@ -172,11 +197,22 @@ class BucketStore:
     # How
 
     async def see(self, *, anew: bool = False) -> None:
-        """Look once whether the bucket is there and ours; what went wrong is looked at again by the next who comes."""
+        """Look once whether the bucket is there and ours, and for what waits there to be copied.
+
+        What went wrong is looked at again by the next who comes.
+        """
         async with self._seeing:
             if anew or not self.is_seen.is_set():
                 await self.threads.run(self._place.see)
+                if not self.is_seen.is_set():
+                    await self.late.load()
                 self.is_seen.set()
+
+    async def settle_for_ever(self) -> None:
+        """Once the place is known to be ours."""
+        await self.is_seen.wait()
+        if self.late.is_keeper:
+            await self.late.serve(self.told)
 
     @contextmanager
     def told(self, absent: str = "") -> Iterator[None]:
@@ -208,6 +244,13 @@ class BucketStore:
         return blob.size_bytes <= self._largest
 
 
+def _gone(before: AnsweredNo | None, error: AnsweredNo) -> AnsweredNo:
+    """What to tell if it is found nowhere else: that an upload is another by now says more than that it is gone."""
+    if error.status not in {404, 412} or error.code == "NoSuchBucket":
+        raise error
+    return before if before is not None and before.status == 412 else error
+
+
 @contextmanager
 def _fine_if_there() -> Iterator[None]:
     try:
@@ -219,14 +262,15 @@ def _fine_if_there() -> Iterator[None]:
 
 @asynccontextmanager
 async def open_store(store: BucketStore, wire: Wire) -> AsyncIterator[None]:
-    """Sweep while it is open; at the end no call keeps the process."""
-    sweeping = asyncio.create_task(sweep_for_ever(store))
+    """Sweep and settle while it is open; at the end no call keeps the process."""
+    tasks = [asyncio.create_task(work) for work in (sweep_for_ever(store), store.settle_for_ever())]
     try:
         yield
     finally:
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await store.late.close()
         await asyncio.to_thread(store.close)
         wire.close()
 

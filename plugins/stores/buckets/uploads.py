@@ -1,7 +1,6 @@
 """The staging area: what was uploaded, what of it has been verified, and how that becomes blobs."""
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
@@ -9,10 +8,11 @@ from typing import Final
 
 from plugins.stores.buckets.answers import AnsweredNo, Found
 from plugins.stores.buckets.bucket import Bucket
+from plugins.stores.buckets.copying import Copying
 from plugins.stores.buckets.keys import Keys, deployment_of, digest_of
 from plugins.stores.buckets.proof import Proof
-from plugins.stores.buckets.reading import Reading
 from plugins.stores.buckets.sending import Sender, Sizes
+from plugins.stores.buckets.settling import Settling
 from plugins.stores.buckets.threads import Threads
 from scalemesh.errors import NotFoundError
 from scalemesh.faults import fault
@@ -27,10 +27,10 @@ class Uploads:
     """Lists, verifies, adopts and forgets uploads."""
 
     def __init__(
-        self, bucket: Bucket, keys: Keys, threads: Threads, sender: Sender, sizes: Sizes, proof: Proof
+        self, bucket: Bucket, keys: Keys, threads: Threads, sender: Sender, sizes: Sizes, proof: Proof, late: Settling
     ) -> None:
         self._bucket, self._keys, self._threads, self._sender = bucket, keys, threads, sender
-        self._sizes, self._proof = sizes, proof
+        self._sizes, self._proof, self._late, self._copying = sizes, proof, late, Copying(bucket, keys)
         self._proving = asyncio.Lock()
         self.doubt: str | None = None  #: why uploads are read and hashed; empty: they need not be
         self._rooms: OrderedDict[str, dict[Digest, Found]] = OrderedDict()  # what is verified, by where it lies
@@ -38,6 +38,7 @@ class Uploads:
     async def receive(self, deployment: DeploymentId, attempt: int, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
         room = self._keys.room(deployment, attempt)
         key = f"{room}{blob.sha256}"
+        await self._late.make_way(room, [blob.sha256])
         # Not only once: what lies there under this name may have been sent by a signed URL, and be anything.
         etag = await self._sender.send(key, blob, chunks, once=False)
         self._known(room)[blob.sha256] = Found(key, blob.size_bytes, etag, datetime.now(UTC))
@@ -49,6 +50,11 @@ class Uploads:
 
     async def adopt(self, deployment: DeploymentId, attempt: int, digests: Collection[Digest]) -> None:
         room = self._keys.room(deployment, attempt)
+        if len(digests) >= self._sizes.listed_uploads and self._late.has_room and await self.vouched():
+            # Vouched for: what a list names cannot be exchanged by whoever sent it.
+            rest = await self._late.alone(deployment, lambda: self._list(room, digests))
+            await self._need(rest)
+            return
         left = {digest: self._keys.blob(digest) for digest in digests}
         known = self._known(room)
         for is_again in range(_ROUNDS):
@@ -61,11 +67,11 @@ class Uploads:
         raise _not_uploaded(next(iter(left)))
 
     async def clear(self, deployment: DeploymentId) -> None:
-        prefix = self._keys.uploads(deployment)
-        for room in [room for room in self._rooms if room.startswith(prefix)]:
-            del self._rooms[room]
-        async for found in self._pages(prefix):
-            await self._threads.run(self._bucket.delete, [each.key for each in found])
+        await self._late.alone(deployment, lambda: self._clear(self._keys.uploads(deployment)))
+
+    async def make_way(self, deployment: DeploymentId, attempt: int, digests: Collection[Digest]) -> None:
+        """Before *digests* are sent there by others."""
+        await self._late.make_way(self._keys.room(deployment, attempt), digests)
 
     async def staged(self) -> Sequence[DeploymentId]:
         found: list[DeploymentId] = []
@@ -88,12 +94,16 @@ class Uploads:
         listed: dict[Digest, Found] = {}
         async for page in self._pages(room):
             listed |= {sha256: found for found in page if (sha256 := digest_of(found.key))}
+        for sha256 in self._late.cleared(room):
+            listed.pop(sha256, None)
         known = self._known(room)
         same = {sha256 for sha256, found in listed.items() if sha256 in known and known[sha256].etag == found.etag}
         unproven = sorted(listed.keys() - same)
         if unproven and await self.vouched():
             unproven = [sha256 for sha256 in unproven if sha256 in known]  # exchanged since: whoever vouches
-        right = await self._threads.each(lambda each: self._is_right(listed[each], each), unproven, _HASHED_AT_ONCE)
+        right = await self._threads.each(
+            lambda each: self._copying.is_right(each, listed[each]), unproven, _HASHED_AT_ONCE
+        )
         for sha256, is_right in zip(unproven, right, strict=True):
             if not is_right:
                 del listed[sha256]
@@ -111,22 +121,27 @@ class Uploads:
                 return
             page = await self._threads.run(self._bucket.page, prefix, more=page.more)
 
-    def _is_right(self, found: Found, sha256: Digest) -> bool:
-        digest = hashlib.sha256()
-        try:
-            for chunk in Reading(self._bucket, found.key, etag=found.etag).all():
-                digest.update(chunk)
-        except AnsweredNo as error:
-            if error.status in {404, 412}:  # it went, or another came: the next list tells
-                return False
-            raise
-        if digest.hexdigest() == sha256:
-            return True
-        self._bucket.forget(found)
-        return False
+    async def _list(self, room: str, digests: Collection[Digest]) -> set[Digest]:
+        """Adopt by a list what lies there now, and return the rest; what is too large for one request is copied."""
+        known = await self._verified(room)
+        uploads = {digest: known[digest] for digest in digests if digest in known}
+        large = {sha256: each for sha256, each in uploads.items() if each.size_bytes > self._sizes.copied_whole_bytes}
+        if left := await self._copy(large):
+            raise _not_uploaded(next(iter(left)))
+        await self._late.adopt(room, {sha256: each for sha256, each in uploads.items() if sha256 not in large})
+        return set(digests) - uploads.keys()
+
+    async def _clear(self, prefix: str) -> None:
+        for room in [room for room in self._rooms if room.startswith(prefix)]:
+            del self._rooms[room]
+        kept = await self._late.clear(prefix)
+        async for found in self._pages(prefix):
+            if keys := [each.key for each in found if each.key not in kept]:
+                await self._threads.run(self._bucket.delete, keys)
 
     async def _need(self, digests: Collection[Digest]) -> None:
-        """Raise NotFoundError unless all of these are blobs."""
+        """Raise NotFoundError unless all of these are blobs, by themselves."""
+        await self._late.settled(digests)
         there = await self._threads.each(lambda sha256: self._bucket.head(self._keys.blob(sha256)), list(digests))
         for sha256, is_there in zip(digests, there, strict=True):
             if not is_there:
@@ -136,36 +151,20 @@ class Uploads:
         """Make them blobs; those that were no longer what they were when they were verified are returned."""
         whole = self._sizes.copied_whole_bytes
         small = [item for item in uploads.items() if item[1].size_bytes <= whole]
-        done = dict(zip((sha256 for sha256, _ in small), await self._threads.each(self._copied, small), strict=True))
+        are_done = await self._threads.each(lambda each: self._copying.copied(*each), small)
+        done = dict(zip((sha256 for sha256, _ in small), are_done, strict=True))
         for sha256, found in uploads.items():
             if found.size_bytes > whole:
                 done[sha256] = await self._copied_in_parts(sha256, found)
         return {sha256: self._keys.blob(sha256) for sha256, is_done in done.items() if not is_done}
-
-    def _copied(self, upload: tuple[Digest, Found]) -> bool:
-        sha256, found = upload
-        key = self._keys.blob(sha256)
-        fault("store.before_link")
-        try:
-            self._bucket.copy(found, key, sha256)
-        except AnsweredNo as error:
-            return self._is_there(key, error)
-        fault("store.after_link")
-        return True
 
     async def _copied_in_parts(self, sha256: Digest, found: Found) -> bool:
         key = self._keys.blob(sha256)
         try:
             await self._sender.copy_in_parts(found, key)
         except AnsweredNo as error:
-            return await self._threads.run(self._is_there, key, error)
+            return await self._threads.run(self._copying.is_there, key, error)
         return True
-
-    def _is_there(self, key: str, error: AnsweredNo) -> bool:
-        """Whether what could not be copied is a blob already."""
-        if error.status not in {404, 409, 412} or error.code == "NoSuchBucket":
-            raise error
-        return self._bucket.head(key)
 
     def _known(self, room: str) -> dict[Digest, Found]:
         return self._rooms.setdefault(room, {})

@@ -13,7 +13,7 @@ from plugins.stores.buckets.store import BucketStore
 from scalemesh.ports import Store
 from scalemesh.values import Blob, DeploymentId, Digest, SignedRequest
 from tests.contracts.crash_store import A
-from tests.contracts.openers import in_bucket
+from tests.contracts.openers import in_bucket, server_of
 from tests.rigs import s3_servers
 
 #: that refuse wrong bytes of a signed request, as services tell and the stores must find out
@@ -63,7 +63,7 @@ class Behind:
     """The bucket itself, for whoever has all rights in it."""
 
     def __init__(self, kind: str, where: Path) -> None:
-        settings = in_bucket(kind.partition("-")[2], where)
+        settings = in_bucket(server_of(kind), where)
         self.bucket, self.prefix = settings["bucket"], f"{settings['prefix']}/"
         self.client: Any = s3_servers.client(settings["endpoint"])
 
