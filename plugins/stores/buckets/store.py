@@ -95,9 +95,10 @@ class BucketStore:
         keys = {self.keys.blob(digest): digest for digest in digests}
         with self.told():
             await self._ready()
-            if absent := await self._absent(keys):
+            absent = await self._absent(keys)
+            if absent and not self.late.is_keeper:
                 await self.late.look()
-                absent = absent and await self._absent({key: keys[key] for key in absent})
+                absent = await self._absent({key: keys[key] for key in absent})
             return {keys[key] for key in absent}
 
     async def _absent(self, keys: Mapping[str, Digest]) -> set[str]:
