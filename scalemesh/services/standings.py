@@ -29,8 +29,8 @@ class Standing:
 
     @property
     def is_away(self) -> bool:
-        """It does not answer, and that may pass by itself."""
-        return bool(self.wrong) and all(finding.may_pass for finding in self.wrong)
+        """It lies elsewhere and does not answer, which may pass by itself."""
+        return self.is_elsewhere and bool(self.wrong) and all(finding.may_pass for finding in self.wrong)
 
 
 class Standings:

@@ -29,6 +29,11 @@ async def main():
             print(error)
         print(await store.missing([blob_of(big).sha256]) == {{blob_of(big).sha256}}, os.listdir("{where}/store/tmp"))
         await put(store, b"small")
+        try:
+            Path("{where}/filler").write_bytes(bytes(4_000_000))
+        except OSError:
+            pass
+        print([finding.may_pass for finding in await store.check() if not finding.ok])
 
 asyncio.run(main())
 """
@@ -51,6 +56,7 @@ def test_a_full_disk_is_named_with_its_fix_and_leaves_nothing(tmp_path: Path) ->
         "[Errno 28] No space left on device",
         f"free space on the disk that holds {tmp_path}/store, or set [store.disk] path to a larger one",
         "True []",
+        "[True]",
     ]
 
 

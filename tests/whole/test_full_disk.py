@@ -1,5 +1,6 @@
 """A disk that becomes full: builds wait, then nothing is taken; sites are served and deleting works throughout."""
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +54,18 @@ async def test_builds_wait_above_the_mark_and_start_when_there_is_room_again(tmp
         await daemon.until(waiting, "ready")
         assert (await daemon.text(waiting)).count("Waiting for room") == 1
         await daemon.eventually(lambda: is_well(daemon), 15)  # what a status tells is as of some seconds ago
+
+
+async def health_of(daemon: RunningDaemon) -> str:
+    status, body, _ = await daemon.visit("localhost", "/api/v1/health")
+    assert status == 200
+    return str(json.loads(body)["status"])
+
+
+async def test_a_load_balancer_goes_on_sending_visitors_while_the_disk_is_full(tmp_path: Path) -> None:
+    async with on_a_small_disk(tmp_path, f"{SIZE >> 20}m", TABLES) as daemon:
+        take(daemon, SIZE * 75 // 100)
+        assert await health_of(daemon) == "degraded"
 
 
 async def test_at_the_last_reserve_nothing_is_taken_and_all_else_goes_on(tmp_path: Path) -> None:

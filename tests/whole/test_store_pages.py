@@ -84,6 +84,23 @@ async def test_what_is_damaged_is_told_with_whose_it_is_and_mended(host: Control
     assert "Mend…" not in text
 
 
+async def test_what_is_missing_and_what_nobody_knows_is_told(host: ControlHost, tmp_path: Path) -> None:
+    await host.life.ready(b"a page that will be missing")
+    blobs = tmp_path / "store" / "blobs"
+    (page_at,) = [
+        one for one in blobs.rglob("*") if one.is_file() and one.read_bytes() == b"a page that will be missing"
+    ]
+    page_at.unlink()
+    (blobs / "ab").mkdir(exist_ok=True)
+    (blobs / "ab" / ("ab" * 32)).write_bytes(b"from somewhere")
+    await post(host, "/storage/verify", {})
+    text = await until_over(host)
+    assert "0 damaged, 1 missing" in text
+    assert page_at.name[:16] in text
+    assert 'Unknown <span class="soft">1</span>' in text
+    assert "14 B" in text
+
+
 async def test_what_runs_shows_how_far_it_is_and_stops_by_a_button(far: ControlHost, tmp_path: Path) -> None:
     await far.life.ready(b"one page")
     door = Door(tmp_path / "far")

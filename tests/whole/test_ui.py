@@ -286,6 +286,7 @@ async def test_every_page_fits_a_phone_and_can_be_read(daemon: RunningDaemon, br
         f"{at}/settings",
         f"/deployments/{deployment}",
         "/account",
+        "/storage",
     ):
         await page.goto(path)
         assert await sideways_px(page) == 0, path

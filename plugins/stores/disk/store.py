@@ -33,6 +33,7 @@ CHUNK_BYTES: Final = 256 * 1024
 READERS: Final = 4  # apart from the writers: an adoption of many files must not hold up a visit
 WRITERS: Final = 8  # as many fsyncs as the journal of a file system gains from joining
 LOW_BYTES: Final = 512 * 1024 * 1024  #: less room than this and the check says so
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 NEW: Final = ".new"
 PAGE: Final = 1000
 DEPLOYMENT: Final = re.compile(r"dpl_[a-z0-9]+")
@@ -196,11 +197,12 @@ class DiskStore:
             free = (await self._in(self._readers, shutil.disk_usage, self._root)).free
             is_roomy = free > LOW_BYTES
         except ScaleMeshError as error:
-            return [Finding(ok=False, what=f"{error.what} ({error.why})", fix=error.fix)]
+            full = isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL
+            return [Finding(ok=False, what=f"{error.what} ({error.why})", fix=error.fix, may_pass=full)]
         health, more_room = "" if intact else "look at the disk's health", "" if is_roomy else _more_room(self._root)
         return [
             Finding(ok=intact, what=f"a blob was written to {self._root} and read", fix=health),
-            Finding(ok=is_roomy, what=f"{free / 1e9:.1f} GB are free for blobs", fix=more_room),
+            Finding(ok=is_roomy, what=f"{_told(free)} are free for blobs", fix=more_room, may_pass=True),
         ]
 
     # How
@@ -270,12 +272,16 @@ class DiskStore:
         try:
             return await asyncio.wrap_future(pool.submit(function, *args, **kwargs))
         except OSError as error:
-            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            full = error.errno in FULL
             raise UnreachableError(
                 f"the blob store in {self._root} {'is full' if full else 'cannot be used'}",
                 why=str(error),
                 fix=_more_room(self._root) if full else "look at the directory's owner, its rights and its disk",
             ) from error
+
+
+def _told(free_bytes: int) -> str:
+    return f"{free_bytes / 1e9:.1f} GB" if free_bytes >= 1e9 else f"{free_bytes / 1e6:.0f} MB"
 
 
 def _more_room(root: Path) -> str:
