@@ -32,6 +32,10 @@ class Place:
     async def deploy(self, pages: Mapping[str, str]) -> str:
         return await self.daemon.deploy(repository(self.daemon.home, "site", {"index.html": "hello\n", **pages}))
 
+    async def names(self) -> list[str]:
+        """Of all objects in the store."""
+        return await asyncio.to_thread(_names, self.store)
+
     async def is_whole(self, pages: Mapping[str, str]) -> bool:
         """Whether visitors get all of it."""
         found = [(await self.daemon.visit("site.localhost", f"/{path}"))[1] == text for path, text in pages.items()]
@@ -123,7 +127,7 @@ async def test_a_store_that_is_killed_while_the_daemon_publishes_and_started_aga
     tmp_path: Path,
 ) -> None:
     async with place(tmp_path) as there:
-        there.own.word = b"x-amz-copy-source"
+        there.own.word = b"/adopted/dpl_"
         deployment = await there.deploy(PAGES)
         await asyncio.wait_for(there.own.reached.wait(), 30)
         there.store.kill()
@@ -132,6 +136,24 @@ async def test_a_store_that_is_killed_while_the_daemon_publishes_and_started_aga
         await asyncio.to_thread(there.store.start)
         await there.daemon.until(deployment, "ready")
         assert await there.is_whole(PAGES)
+
+
+async def test_a_store_that_is_killed_while_it_copies_what_is_ready_and_started_again_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as there:
+        there.own.word = b"x-amz-copy-source"
+        deployment = await there.deploy(PAGES)
+        await asyncio.wait_for(there.own.reached.wait(), 30)
+        there.store.kill()
+        assert (await there.daemon.get(deployment))["state"] == "ready"
+        await asyncio.to_thread(there.store.start)
+        assert await there.is_whole(PAGES)
+        async with asyncio.timeout(60):
+            while any("/adopted/" in f"/{name}" or "/staging/" in f"/{name}" for name in await there.names()):
+                await asyncio.sleep(0.2)
+        blobs = {name.rpartition("/")[2] for name in await there.names()}
+        assert {hashlib.sha256(page.encode()).hexdigest() for page in PAGES.values()} <= blobs
 
 
 async def test_a_build_that_is_kept_from_the_store_sends_through_the_daemon_and_says_why(tmp_path: Path) -> None:
@@ -162,7 +184,7 @@ async def test_what_lies_in_the_store_afterwards_is_what_was_built_and_nothing_s
         deployment = await there.deploy({"a.html": "a\n"})
         await there.daemon.until(deployment, "ready")
         await there.daemon.until_said(deployment, "Ready")
-        names = await asyncio.to_thread(_names, there.store)
+        names = await there.names()
         assert any(name.endswith(hashlib.sha256(b"a\n").hexdigest()) for name in names)
         assert not any("staging" in name for name in names)
 
