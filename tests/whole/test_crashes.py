@@ -49,6 +49,10 @@ LED_TO: Final[Mapping[str, list[Crash]]] = {
     "delete.after_commit": [],  # nothing is thrown away here: see test_upkeep_crashes.py
     "expiry.after_log": [],
     "leftovers.after_logs": [],
+    "adopt.after_list": [],  # a store in a bucket: tests/contracts/buckets/test_settling_cut_off.py, test_settling.py
+    "settle.after_copies": [],
+    "settle.after_uploads": [],
+    "settle.after_list": [],
     "window.after_blob": [],  # nothing leaves production here: see the test of its own
     "collect.after_doom": [],  # an hour passes before anything is collected: tests/contracts/test_collector.py
     "collect.after_delete": [],
