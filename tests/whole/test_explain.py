@@ -183,7 +183,7 @@ class TestPages:
         for label, dialect in (("Netlify", "netlify"), ("Detect", None)):
             await page.goto("/projects/shop/settings")
             await page.get_by_label("Dialect").select_option(label=label)
-            await page.get_by_role("button", name="Save").click()
+            await page.get_by_role("button", name="Save", exact=True).click()
             await expect(page.get_by_text("Saved.")).to_be_visible()
             await expect(page.get_by_label("Dialect")).to_have_value(dialect or "")
             assert (await daemon.call("GET", "/projects/shop"))["settings"]["dialect"] == dialect

@@ -146,7 +146,7 @@ async def test_variables_are_set_and_removed_and_never_shown(daemon: RunningDaem
     await page.get_by_label("Name").fill("API_KEY")
     await page.get_by_label("Value").fill("s3cret-value")
     await page.get_by_label("Preview").uncheck()
-    await page.get_by_role("button", name="Save").click()
+    await page.get_by_role("button", name="Save", exact=True).click()
     row = page.locator(".row").filter(has_text="API_KEY")
     await expect(row).to_contain_text("Production")
     await expect(row).not_to_contain_text("Preview")
