@@ -177,3 +177,9 @@ def test_addresses_and_networks_are_trusted_proxies(tmp_path: Path) -> None:
     entries = ("127.0.0.1", "::1", "10.0.0.0/8", "2001:db8::/32", "192.0.2.0/255.255.255.0")
     wanted = ", ".join(f'"{entry}"' for entry in entries)
     assert load(written(tmp_path, f"[hosts]\ntrusted_proxies = [{wanted}]\n")).hosts.trusted_proxies == entries
+
+
+def test_an_empty_kind_is_no_plug_in_and_not_the_default_one() -> None:
+    """A move of all blobs to "" must not open the store that they are in."""
+    with pytest.raises(ConfigError, match='store.kind = ""'):
+        registry.open_point("store", Config(), kind="")
