@@ -314,7 +314,7 @@ class Config:
     def plugin(self, name: str, kind: str | None = None) -> Plugin:
         """*kind* of *name* (None: the first that is chosen for it) and its table ``[name.kind]``."""
         table: dict[str, object] = getattr(self, name)
-        kind = self.kinds(name)[0] if kind is None else kind  # an empty one is a mistake, not a wish for the default
+        kind = self.kinds(name)[0] if kind is None else kind  # an empty one is a mistake, not the default
         settings = table.get(kind, {})
         return Plugin(kind, dict(settings) if isinstance(settings, dict) else {})
 
