@@ -181,5 +181,5 @@ def test_addresses_and_networks_are_trusted_proxies(tmp_path: Path) -> None:
 
 def test_an_empty_kind_is_no_plug_in_and_not_the_default_one() -> None:
     """A move of all blobs to "" must not open the store that they are in."""
-    with pytest.raises(ConfigError, match='store.kind = ""'):
+    with pytest.raises(ConfigError, match=r'store\.kind = ""'):
         registry.open_point("store", Config(), kind="")
