@@ -76,6 +76,11 @@ async def get(tx: Transaction, project: ProjectId) -> Project:
     return read_project(row)
 
 
+async def is_taken(tx: Transaction, name: str) -> bool:
+    """Whether a project has *name*, or has it as its id."""
+    return await tx.one(BY_NAME, {"name": name}) is not None
+
+
 async def insert(tx: Transaction, project: Project, canonical_url: str | None) -> None:
     """Add *project*.
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from scalemesh.config import Git
 from scalemesh.db import aliases, projects, variables
+from scalemesh.db.database import Transaction
 from scalemesh.db.projects import ProjectRows
 from scalemesh.db.variables import VariableRows
 from scalemesh.errors import ConflictError, InvalidError, NotFoundError
@@ -75,7 +76,12 @@ class Projects:
         canonical = canonical_git_url(check_git_url(git_url, self._git))
         found = await self._rows.of_source(canonical, settings.root_directory)
         if found is None:
-            return await self.create(user, name=name, git_url=git_url, settings=settings)
+            try:
+                return await self.create(user, name=name, git_url=git_url, settings=settings)
+            except ConflictError:
+                found = await self._rows.of_source(canonical, settings.root_directory)
+                if found is None:  # it was the name, and no other deployment of the same source came first
+                    raise
         if name not in (None, found.name):
             raise ConflictError(
                 f"that Git URL belongs to the project {found.name!r}", fix=f"leave --project out, or say {found.name}"
@@ -108,23 +114,24 @@ class Projects:
             raise InvalidError("a project needs a name or a Git URL")
         if name is not None:
             hosts.check_project_name(name, reserved=self._reserved)
-        for candidate in (
-            [name] if name else islice(hosts.names_after(hosts.name_from_git_url(git_url or "")), NAME_TRIES)
-        ):
-            project = Project(
-                id=ProjectId(new_id("prj")),
-                name=candidate,
-                user=user.id,
-                git_url=git_url,
-                production_branch=production_branch,
-                settings=settings,
-                pinned=False,
-                created_at=self._now(),
-                executor=executor,
-            )
-            if name or await self._is_free(candidate):
-                return await self._insert(project)
-        raise ConflictError("no free name was found for that Git URL", fix="choose one with --project")
+        project = Project(
+            id=ProjectId(new_id("prj")),
+            name=name or "",
+            user=user.id,
+            git_url=git_url,
+            production_branch=production_branch,
+            settings=settings,
+            pinned=False,
+            created_at=self._now(),
+            executor=executor,
+        )
+        async with self._ledger.change(project.id) as tx:
+            if name is None:
+                project = replace(project, name=await self._free_name(tx, git_url or ""))
+            await projects.insert(tx, project, canonical_git_url(git_url) if git_url else None)
+            host = f"{hosts.production_label(project.name)}.{self._base}"
+            await aliases.reserve(tx, host, project.id, HostKind.PRODUCTION)
+        return project
 
     async def change(
         self,
@@ -213,20 +220,11 @@ class Projects:
                 fix=f"choose one of {', '.join(self.executors)}, or leave it empty for the first",
             )
 
-    async def _is_free(self, name: str) -> bool:
-        try:
-            await self._rows.named(name)
-        except NotFoundError:
-            return name not in self._reserved
-        return False
-
-    async def _insert(self, project: Project) -> Project:
-        canonical = canonical_git_url(project.git_url) if project.git_url else None
-        async with self._ledger.change(project.id) as tx:
-            await projects.insert(tx, project, canonical)
-            host = f"{hosts.production_label(project.name)}.{self._base}"
-            await aliases.reserve(tx, host, project.id, HostKind.PRODUCTION)
-        return project
+    async def _free_name(self, tx: Transaction, git_url: str) -> str:
+        for name in islice(hosts.names_after(hosts.name_from_git_url(git_url)), NAME_TRIES):
+            if name not in self._reserved and not await projects.is_taken(tx, name):
+                return name
+        raise ConflictError("no free name was found for that Git URL", fix="choose one with --project")
 
 
 def checked_settings(settings: BuildSettings) -> BuildSettings:

@@ -142,3 +142,13 @@ async def test_an_upload_that_is_finished_twice_at_once_is_finished_once(life: L
     assert set(said) <= {State.QUEUED, State.BUILDING, State.PUBLISHING, State.READY}
     if source is SourceKind.UPLOAD:
         assert [line for line in await life.log(deployment.id) if "uploaded" in line] == ["Queued: 1 files uploaded"]
+
+
+async def test_first_deployments_of_one_source_at_once_make_one_project(life: Life) -> None:
+    made = await asyncio.gather(*(life.project("https://git.example/a/shop") for _ in range(8)))
+    assert len({project.id for project in made}) == 1
+
+
+async def test_first_deployments_of_sources_of_one_name_at_once_get_a_name_each(life: Life) -> None:
+    made = await asyncio.gather(*(life.project(f"https://git.example/{owner}/shop") for owner in "abcdefgh"))
+    assert len({project.name for project in made}) == 8
