@@ -51,7 +51,7 @@ def migrate(ctx: click.Context, /, *, to: str | None, despite_damage: bool, stop
 
 
 @store.command(epilog=examples("scalemesh store verify", "scalemesh store verify --json | jq .result.missing"))
-@click.option("--mend", is_flag=True, help="Remove damaged blobs, so that the next deployment brings them anew.")
+@click.option("--mend", is_flag=True, help="Put damaged and missing blobs back from the local cache, or remove them.")
 @click.option("--stop", is_flag=True, help="Stop it.")
 @json_option
 @place_options
@@ -108,17 +108,20 @@ def _tell_found(result: dict[str, Any]) -> None:
     for sort in ("damaged", "missing"):
         for one in result[sort]["first"]:
             holders = ", ".join(held["deployment"] or held["project"] for held in one["held_by"])
-            click.echo(f"{sort:<7}  {one['sha256']}  {holders}".rstrip())
+            back = "  (put back from the local cache)" if one.get("restored") else ""
+            click.echo(f"{sort:<7}  {one['sha256']}  {holders}".rstrip() + back)
     for one in result["unknown"]["first"]:
         click.echo(f"unknown  {one['sha256']}  {size(one['size_bytes'])}")
     counts = ", ".join(f"{result[sort]['count']} {sort}" for sort in ("damaged", "missing", "unknown"))
-    click.echo(f"{result['blobs']} blobs, {size(result['size_bytes'])} in {result['store']}: {counts}")
+    restored = f"; {result['restored']} put back" if result["restored"] else ""
+    click.echo(f"{result['blobs']} blobs, {size(result['size_bytes'])} in {result['store']}: {counts}{restored}")
     if result["well"]:
         return
     if not result["is_mended"]:
-        say("  fix: `scalemesh store verify --mend` takes away what is damaged; then deploy those projects again:")
+        say("  fix: `scalemesh store verify --mend` puts back what the local cache has, and takes away what else is")
+        say("       damaged; deploy those projects again then:")
     else:
-        say("  what was damaged is taken away; deploy those projects again:")
+        say("  what else was damaged is taken away; deploy those projects again:")
     found = [*result["damaged"]["first"], *result["missing"]["first"]]
-    for project in sorted({held["project"] for one in found for held in one["held_by"]}):
+    for project in sorted({held["project"] for one in found if not one.get("restored") for held in one["held_by"]}):
         say(f"       {project}")

@@ -4,6 +4,7 @@ With the store away, what is cached is served, also after a restart.
 """
 
 import asyncio
+import hashlib
 import logging
 import os
 from collections.abc import (
@@ -82,13 +83,10 @@ class CachedStore:
             descriptor = await self._fetches.descriptor(sha256)
         try:
             size_bytes = os.fstat(descriptor).st_size
-            end, position = size_bytes if stop is None else min(size_bytes, stop), start
-            while position < end:
-                data = await self._in(self._readers, os.pread, descriptor, min(CHUNK_BYTES, end - position), position)
-                if not data:
-                    raise UnreachableError(f"the cached blob {sha256} has become shorter")
-                yield data
-                position += len(data)
+            end = size_bytes if stop is None else min(size_bytes, stop)
+            async with aclosing(self._chunks(descriptor, start, end)) as chunks:
+                async for data in chunks:
+                    yield data
         finally:
             os.close(descriptor)
 
@@ -149,6 +147,25 @@ class CachedStore:
         """What the cache takes of this machine's disk, about."""
         return self._files.used_bytes()
 
+    async def restore(self, sha256: Digest) -> bool:
+        """Put what the cache has of a blob in the place of what the store has; false where it has not got it whole."""
+        try:
+            descriptor = self._files.open(sha256)
+        except OSError:
+            return False
+        if descriptor is None:
+            return False
+        try:
+            if not await self._in(self._readers, _is_whole, descriptor, sha256):
+                return False
+            blob = Blob(sha256=sha256, size_bytes=os.fstat(descriptor).st_size)
+            await self.far.delete([sha256])
+            async with aclosing(self._chunks(descriptor, 0, blob.size_bytes)) as chunks:
+                await self.far.put(blob, chunks)
+        finally:
+            os.close(descriptor)
+        return True
+
     # What is in use
 
     def ask(self, in_memory: Callable[[], Iterable[Digest]]) -> None:
@@ -173,6 +190,14 @@ class CachedStore:
             self._used.add(sha256)
 
     # How
+
+    async def _chunks(self, descriptor: int, position: int, end: int) -> AsyncGenerator[bytes]:
+        while position < end:
+            data = await self._in(self._readers, os.pread, descriptor, min(CHUNK_BYTES, end - position), position)
+            if not data:
+                raise UnreachableError("a cached blob has become shorter")
+            yield data
+            position += len(data)
 
     def _open(self, sha256: Digest) -> int | None:
         try:
@@ -301,6 +326,14 @@ def _opened(root: Path, capacity_bytes: int, spare: float, *, is_keeper: bool) -
     if is_keeper:
         clear_leftovers(root)
     return CacheFiles(root, capacity_bytes, is_keeper=is_keeper, spare=spare)
+
+
+def _is_whole(descriptor: int, sha256: Digest) -> bool:
+    try:
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
 
 
 async def _every(pause_s: float, work: Callable[[], Coroutine[None, None, None]]) -> None:

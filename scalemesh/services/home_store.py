@@ -35,6 +35,14 @@ class Cached(Protocol):
     def ask(self, in_memory: Callable[[], Iterable[Digest]]) -> None:
         """Let *in_memory* say from now on which blobs are read from memory: they are in use too."""
 
+    async def restore(self, sha256: Digest) -> bool:
+        """Put what this machine has of a blob in the place of what the store has; false where it has not got it whole.
+
+        Raises:
+            UnreachableError: the store does not answer.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -139,6 +147,14 @@ class HomeStore:
         async with self._turns.alone([blob.sha256]):
             await self._target.raw.delete([blob.sha256])
         return False
+
+    async def restore(self, sha256: Digest) -> bool:
+        """As ``Cached.restore``, where the home has a cache on this machine."""
+        store = self._home.store
+        if not isinstance(store, Cached):
+            return False
+        async with self._turns.alone([sha256]):
+            return await store.restore(sha256)
 
     # BlobStore
 

@@ -57,6 +57,7 @@ class Report:
     damaged: Found = field(default_factory=Found)
     missing: Found = field(default_factory=Found)
     unknown: Found = field(default_factory=Found)
+    restored: int = 0  #: of the damaged and the missing ones: they are whole again
 
 
 class Verifying:
@@ -65,7 +66,9 @@ class Verifying:
         self._home, self._pauses_s = home, pauses_s
 
     async def run(self, wanted: Wanted, progress: Progress) -> Result:
-        """Read all; with ``wanted.mend`` take away what is damaged, so that the next deployment brings it anew.
+        """Read all; with ``wanted.mend`` put back what this machine's cache has, and take away what else is damaged.
+
+        What is taken away, or was missing, the next deployment of those projects brings anew.
 
         Raises:
             Stopped: somebody wants that.
@@ -82,9 +85,10 @@ class Verifying:
                     after = page[-1].sha256
             await look.at_gap(after, LAST, ())
         return {
-            "well": not report.damaged.count and not report.missing.count,
+            "well": report.damaged.count + report.missing.count == report.restored,
             "store": kind,
             "is_mended": wanted.mend,
+            "restored": report.restored,
             "blobs": progress.done,
             "size_bytes": progress.done_bytes,
             **{name: asdict(found) for name, found in (("damaged", report.damaged), ("missing", report.missing))},
@@ -138,6 +142,15 @@ class Verifying:
             times += 1
         return True
 
+    async def restored(self, sha256: Digest, progress: Progress) -> bool:
+        """Whether it is whole again, put back from this machine's cache."""
+        for tries in range(1 << 30):
+            try:
+                return await self._home.restore(sha256)
+            except UnreachableError as error:
+                await self._wait(progress, error, tries)
+        return False
+
     async def mend(self, damaged: Collection[Digest], gone: Collection[Digest]) -> None:
         """Remove *damaged* ones; note all as lost, so that whoever has the bytes brings them again."""
         if damaged:
@@ -184,9 +197,8 @@ class _Look:
             after = expected[-1]
             lacking = [digest for digest in expected if digest not in present]
             for digest in sorted(await self._missing(lacking)):
-                self._report.missing.add(0, {"sha256": digest, "held_by": await self._store.held_by(digest)})
-                if self._is_mending:
-                    await self._store.mend((), [digest])
+                facts = {"sha256": digest, "held_by": await self._store.held_by(digest)}
+                self._report.missing.add(0, {**facts, **await self._mended((), [digest])})
 
     async def _missing(self, digests: Sequence[Digest]) -> set[Digest]:
         """Those that are missing and expected at the same time: blobs are put and removed meanwhile."""
@@ -200,12 +212,22 @@ class _Look:
     async def _read(self, kept: Kept) -> None:
         await _stand_back()
         if await self._store.is_damaged(kept, self._hashing, self._progress):
-            facts = {"sha256": kept.sha256, "size_bytes": kept.size_bytes}
-            self._report.damaged.add(kept.size_bytes, {**facts, "held_by": await self._store.held_by(kept.sha256)})
             log.error("a blob is damaged", extra={"blob": kept.sha256})
-            if self._is_mending:
-                await self._store.mend([kept.sha256], ())
+            held_by = await self._store.held_by(kept.sha256)
+            facts = {"sha256": kept.sha256, "size_bytes": kept.size_bytes, "held_by": held_by}
+            self._report.damaged.add(kept.size_bytes, {**facts, **await self._mended([kept.sha256], ())})
         self._progress.advance(1, kept.size_bytes)
+
+    async def _mended(self, damaged: Sequence[Digest], gone: Sequence[Digest]) -> dict[str, bool]:
+        """Mend one of either sort, if that is wanted; say whether it was put back."""
+        if not self._is_mending:
+            return {}
+        (sha256,) = (*damaged, *gone)
+        if is_restored := await self._store.restored(sha256, self._progress):
+            self._report.restored += 1
+        else:
+            await self._store.mend(damaged, gone)
+        return {"restored": is_restored}
 
 
 async def _stand_back() -> None:

@@ -48,7 +48,10 @@ async def held(store: Store) -> set[Digest]:
 
 
 def damage(folder: Path, sha256: Digest) -> None:
-    path = folder / "store" / "blobs" / sha256[:2] / sha256
+    damage_file(folder / "store" / "blobs" / sha256[:2] / sha256)
+
+
+def damage_file(path: Path) -> None:
     data = path.read_bytes()
     path.chmod(0o600)
     path.write_bytes(bytes([data[0] ^ 1]) + data[1:])

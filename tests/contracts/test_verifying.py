@@ -2,13 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from scalemesh.errors import NotFoundError, UnreachableError
+from scalemesh.services.cached_store import CachedStore
 from scalemesh.services.chores import Progress, Result, Stopped, Wanted
 from scalemesh.services.collector import Collector
 from scalemesh.services.home_store import HomeStore, Place
@@ -17,7 +19,8 @@ from scalemesh.values import Blob, Digest, Kept, State
 from tests.contracts.executors import EndsWhenTold
 from tests.contracts.life import Life, begin
 from tests.contracts.moves import NO_PAUSE, blob_of, new_progress, put, read, utc_now
-from tests.contracts.test_moving import damage
+from tests.contracts.openers import STORES
+from tests.contracts.test_moving import damage, damage_file
 
 VERIFY = Wanted(kind="verify")
 MEND = Wanted(kind="verify", mend=True)
@@ -182,3 +185,51 @@ async def test_deployments_that_come_and_go_meanwhile_look_like_no_damage(life: 
         assert result["well"], result
         assert result["unknown"]["count"] == 0, result
     await publishing
+
+
+@asynccontextmanager
+async def cached_life(folder: Path) -> AsyncIterator[tuple[Life, HomeStore, CachedStore]]:
+    """A life whose store lies elsewhere, its home as the daemon has it, and the cache of this machine."""
+    async with begin(folder, EndsWhenTold(), open_store=STORES["cached"]) as life:
+        near = life.store.home.store
+        assert isinstance(near, CachedStore)
+        yield life, HomeStore(Place("disk", near, near.far)), near
+
+
+def far_file(folder: Path, sha256: Digest) -> Path:
+    return folder / "far" / "kept" / "blobs" / sha256[:2] / sha256
+
+
+async def mended(life: Life, home: HomeStore) -> Result:
+    return await Verifying(life.services.ledger.database, home, pauses_s=NO_PAUSE).run(MEND, new_progress())
+
+
+async def test_what_is_cached_whole_is_put_back(tmp_path: Path) -> None:
+    async with cached_life(tmp_path) as (life, home, near):
+        damaged, gone = blob_of(PAGE).sha256, blob_of(b"two").sha256
+        for data in (PAGE, b"two"):
+            await life.ready(data)
+            await read(near, blob_of(data).sha256)
+        damage_file(far_file(tmp_path, damaged))
+        await near.far.delete([gone])
+        result = await mended(life, home)
+        assert (result["well"], result["restored"]) == (True, 2)
+        assert [(one["sha256"], one["restored"]) for one in result["damaged"]["first"]] == [(damaged, True)]
+        assert [(one["sha256"], one["restored"]) for one in result["missing"]["first"]] == [(gone, True)]
+        assert await read(near.far, damaged) == PAGE
+        assert await read(near.far, gone) == b"two"
+
+
+async def test_what_is_cached_wrong_or_not_at_all_is_taken_away(tmp_path: Path) -> None:
+    async with cached_life(tmp_path) as (life, home, near):
+        cached, other = blob_of(PAGE).sha256, blob_of(b"two").sha256
+        await life.ready(PAGE)
+        await life.ready(b"two")
+        await read(near, cached)
+        for digest in (cached, other):
+            damage_file(far_file(tmp_path, digest))
+        damage_file(near.path(cached))
+        result = await mended(life, home)
+        assert (result["well"], result["restored"]) == (False, 0)
+        assert {one["sha256"] for one in result["damaged"]["first"]} == {cached, other}
+        assert await near.far.missing([cached, other]) == {cached, other}

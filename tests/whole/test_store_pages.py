@@ -79,7 +79,7 @@ async def test_what_is_damaged_is_told_with_whose_it_is_and_mended(host: Control
     assert "Mend…" in text
     await post(host, "/storage/verify?mend=yes", {})
     text = await until_over(host)
-    assert "taken away" in text
+    assert "What else was damaged is taken away" in text
     assert "Deploy again, so that it is whole: site." in text
     assert "Mend…" not in text
 

@@ -94,8 +94,12 @@ def _percent(chore: Chore | None) -> float:
 
 
 def _projects(result: Mapping[str, Any]) -> list[str]:
-    """Those that need a blob that is damaged or missing."""
+    """Those that need a blob that is damaged or missing, and was not put back."""
     lost: Iterable[Mapping[str, Any]] = [
-        one for sort in ("damaged", "missing") if sort in result for one in result[sort]["first"]
+        one
+        for sort in ("damaged", "missing")
+        if sort in result
+        for one in result[sort]["first"]
+        if not one.get("restored")
     ]
     return sorted({held["project"] for one in lost for held in one["held_by"]})
