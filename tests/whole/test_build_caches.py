@@ -45,6 +45,9 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     old = running.data / "caches" / "prj_x"
     old.mkdir(parents=True)
     (old / "archive").write_bytes(b"of an earlier version")
+    moved_away = running.data / "cache" / "s3" / "blobs" / "ab"
+    moved_away.mkdir(parents=True)
+    (moved_away / ("ab" * 32)).write_bytes(b"of a bucket that was the home once")
     try:
         await running.start()
         yield running
@@ -125,6 +128,11 @@ async def test_what_is_kept_can_be_thrown_away(daemon: RunningDaemon) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_archives_of_earlier_versions_are_removed_at_the_start(daemon: RunningDaemon) -> None:
     assert not (daemon.data / "caches").exists()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_caches_of_stores_that_are_home_no_more_are_removed_at_the_start(daemon: RunningDaemon) -> None:
+    assert not (daemon.data / "cache" / "s3").exists()
 
 
 async def test_archives_go_straight_into_a_bucket_and_come_straight_from_it(tmp_path: Path) -> None:
