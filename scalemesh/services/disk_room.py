@@ -122,9 +122,12 @@ class DiskRoom:
 
     async def serve(self, changed: Callable[[], None] = lambda: None) -> None:
         """Measure until cancelled; *changed* is called after each change of the level."""
+        told = self.level
         while True:
             try:
-                if await self.measure():
+                await self.measure()
+                if self.level is not told:  # by this look, or by one that somebody asked for in between
+                    told = self.level
                     changed()
             except OSError as error:
                 log.warning("the room on the disk is not known", extra={"error": str(error)})
@@ -203,7 +206,7 @@ class DiskRoom:
         wanted = min(MOST_BALLAST, home.reserve_bytes(self.limits) // 2)
         has = self._ballast.exists()
         if level is Level.LAST and has and home.free_bytes < wanted:
-            self._ballast.unlink()
+            self._ballast.unlink(missing_ok=True)
             log.error("the disk is full: its ballast is let go", extra={"bytes": wanted})
         elif level is not Level.LAST and wanted and not has and home.free_bytes > 4 * wanted:
             _allocate(self._ballast, wanted)

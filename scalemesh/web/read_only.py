@@ -1,5 +1,6 @@
 """While the disk is at its last reserve: what needs room is refused, and what makes room or needs none goes on."""
 
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
@@ -65,7 +66,10 @@ class ReadOnly:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._disk.level is Level.LAST and needs_room(request):
-            self._refuse(request)
+            with suppress(OSError):
+                await self._disk.measure()  # room may have been made since the last look
+            if self._disk.level is Level.LAST:
+                self._refuse(request)
         return await handler(request)
 
     def _refuse(self, request: web.Request) -> None:

@@ -1,5 +1,6 @@
 """The marks of the disk: when builds wait, when nothing is taken any more, and how it goes back."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -141,3 +142,21 @@ async def test_a_folder_that_something_is_brought_to_is_looked_at_and_keeps_more
     await room.measure()
     assert seen[-1] == [tmp_path, tmp_path / "other"]
     assert room.level is Level.LAST
+
+
+async def test_whoever_waits_is_told_of_a_change_that_another_look_has_seen(tmp_path: Path) -> None:
+    """A look that a refused request asked for must not keep builds waiting."""
+    full, told, looks = [replace(DISK, free_bytes=100 * MIB)], asyncio.Event(), list[float]()
+
+    def look_at(_places: Iterable[Path]) -> list[Volume]:
+        looks.append(full[0].free_bytes)
+        return list(full)
+
+    room = DiskRoom([tmp_path], Disk(), ballast=tmp_path / "ballast", look=look_at)
+    serving = asyncio.create_task(room.serve(told.set))
+    while len(looks) < 2:
+        await asyncio.sleep(0.01)
+    full[:] = [DISK]
+    assert await room.measure()
+    await asyncio.wait_for(told.wait(), 30)
+    serving.cancel()

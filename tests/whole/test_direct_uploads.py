@@ -148,7 +148,7 @@ async def test_a_store_that_is_killed_while_it_copies_what_is_ready_and_started_
         there.store.kill()
         assert (await there.daemon.get(deployment))["state"] == "ready"
         await asyncio.to_thread(there.store.start)
-        assert await there.is_whole(PAGES)
+        await there.daemon.eventually(lambda: there.is_whole(PAGES), 60)  # it is not all there as soon as it answers
         async with asyncio.timeout(60):
             while any("/adopted/" in f"/{name}" or "/staging/" in f"/{name}" for name in await there.names()):
                 await asyncio.sleep(0.2)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ async def host(tmp_path: Path) -> AsyncIterator[ControlHost]:
         yield opened
 
 
+def fill_disk(host: ControlHost) -> None:
+    """As if nothing were free, whenever somebody looks."""
+    disk = host.life.services.storage.disk
+    full = [replace(volume, free_bytes=0) for volume in disk.volumes]
+    disk.level, disk._look = Level.LAST, lambda _places: full
+
+
 def changing(host: ControlHost) -> set[tuple[str, str]]:
     """Every route of API and pages that may change something, but for deleting."""
     found = {(one.method, one.resource.canonical) for one in host.app.router.routes() if one.resource}
@@ -40,7 +48,7 @@ def filled(address: str) -> str:
 
 
 async def test_all_that_brings_something_is_refused_and_nothing_else_is(host: ControlHost) -> None:
-    host.life.services.storage.disk.level = Level.LAST
+    fill_disk(host)
     await host.sign_in()
     for method, address in sorted(changing(host), key=lambda one: (one[1] == "/sign-out", one)):
         answer = await host.anybody.request(method, filled(address), headers=host.origin)
@@ -51,13 +59,13 @@ async def test_all_that_brings_something_is_refused_and_nothing_else_is(host: Co
 
 
 async def test_a_stranger_is_told_nothing_of_the_disk(host: ControlHost) -> None:
-    host.life.services.storage.disk.level = Level.LAST
+    fill_disk(host)
     assert (await host.anybody.post("/api/v1/projects", json={"name": "one"})).status == 401
 
 
 async def test_what_is_deleted_makes_room_and_is_always_taken(host: ControlHost) -> None:
     await host.ask("POST", "/projects", {"name": "one"}, status=201)
-    host.life.services.storage.disk.level = Level.LAST
+    fill_disk(host)
     await host.ask("DELETE", "/projects/one", status=204)
 
 
@@ -68,7 +76,7 @@ def test_each_that_is_allowed_is_a_route_that_there_is(host: ControlHost) -> Non
 
 async def test_a_builder_may_say_that_it_lives_and_waits_with_what_it_brings(host: ControlHost) -> None:
     services = host.life.services
-    services.storage.disk.level = Level.LAST
+    fill_disk(host)
     app = make_builds_app(services.builds, services.storage.caches, services.storage.disk)
     routes = {(one.method, one.resource.canonical) for one in app.router.routes() if one.resource}
     async with TestClient(TestServer(app)) as builder:
