@@ -1,5 +1,6 @@
 """What every test stands on."""
 
+import re
 import signal
 from pathlib import Path
 from typing import Final
@@ -12,15 +13,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Tests over real servers and processes, on a machine that may do something else just then, get a second try.
 WITH_SERVERS: Final = ("contracts", "whole")
+#: Files that share the machine's one docker engine, its images and its cluster: one after the other.
+WITH_ENGINE: Final = re.compile(
+    r"contracts/(docker|kubernetes|executor)/.*|whole/test_(executors|builder_image|cli_image|network_modes)\.py"
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("reruns") is not None:  # somebody says how often
-        return
-    here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in WITH_SERVERS:
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        if config.getoption("reruns") is None and path.startswith(WITH_SERVERS):
             item.add_marker(pytest.mark.flaky(reruns=1))
+        item.add_marker(pytest.mark.xdist_group("engine" if WITH_ENGINE.fullmatch(path) else path))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -21,6 +21,7 @@ run_tests() {
   export PATH="$venv/bin:$state/node/bin:$state/bin:$PATH"
   unset SCALEMESH_HOME
   tests/check.sh || checked=1
+  (($#)) || set -- --numprocesses 2 --dist loadgroup  # files side by side: most of them wait for servers
   pytest "$@"
   ((checked == 0)) || { printf 'tests/check.sh failed: see above\n' >&2; exit 1; }
 }
