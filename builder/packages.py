@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from builder.detect import Plan
+from builder.locks import from_source
 from builder.tree import MAX_CONFIG_BYTES, Tree
 
 FORMAT: Final = "1"  #: of keys and archives; a change makes all that is kept unknown
@@ -109,9 +110,9 @@ class _Project:
             for name, wanted in _dependencies(manifest):
                 if name in GENERATORS:
                     return f"{name} reads the source when it is installed"
-                if wanted.startswith(("file:", "portal:", "./", "../", "/", "~")) or "injected" in manifest:
+                if wanted.startswith(("file:", "portal:", "./", "../", "/", "~")):
                     return f"{path} has a dependency in a folder ({name[:80]})"
-        return ""
+        return self._copied()
 
     def content(self) -> str:
         """All that an install reads."""
@@ -125,6 +126,17 @@ class _Project:
         """Of the project and its workspaces. Without workspaces, other manifests are nobody's."""
         own = _joined(self._directory, "package.json")
         return [path for path in self._files if path.endswith("package.json") and (self._has_workspaces or path == own)]
+
+    def _copied(self) -> str:
+        """Which lock says that a folder of the source is copied; with workspaces, each may have a lock of its own."""
+        own = {_joined(self._directory, name) for name in LOCKS}
+        for path in self._files:
+            name = path.rpartition("/")[2]
+            if name in LOCKS and (self._has_workspaces or path in own):
+                text = self._source.text(path) or ""
+                if found := from_source(name, text, has_workspaces=self._has_workspaces):
+                    return f"{path} has a dependency in a folder ({found})"
+        return ""
 
 
 def _why_never(plan: Plan, source: Tree) -> str:
