@@ -103,6 +103,8 @@ class _Project:
         """Why more than the key may say decides what is installed; empty: nothing does."""
         if len(self._files) > MOST_MANIFESTS:
             return "the source has too many manifests"
+        if large := [path for path in self._key_files() if self._source.size(path) >= MAX_CONFIG_BYTES]:
+            return f"{large[0]} is too large"
         manifests = {path: _manifest(self._source, path) for path in self._manifests()}
         for path, manifest in manifests.items():
             if path != _joined(self._directory, "package.json") and _hooks(manifest):
@@ -117,10 +119,13 @@ class _Project:
     def content(self) -> str:
         """All that an install reads."""
         parts = []
-        for path in (*self._manifests(), *(path for path in self._files if not path.endswith("package.json"))):
+        for path in self._key_files():
             text = self._source.text(path) or ""
             parts.append(f"{path}\0{_essence(text) if path.endswith('package.json') else text}")
         return "\0".join(parts)
+
+    def _key_files(self) -> list[str]:
+        return [*self._manifests(), *(path for path in self._files if not path.endswith("package.json"))]
 
     def _manifests(self) -> list[str]:
         """Of the project and its workspaces. Without workspaces, other manifests are nobody's."""
@@ -146,8 +151,7 @@ def _why_never(plan: Plan, source: Tree) -> str:
         return "the project itself is compiled by it"
     if source.has_folder(_joined(plan.install_directory, "node_modules")):
         return "the source brings node_modules along"
-    large = [path for path in (plan.lock_file,) if path and len(source.text(path) or "") >= MAX_CONFIG_BYTES]
-    return f"{large[0]} is too large" if large else ""
+    return ""
 
 
 def _run_hooks(plan: Plan, hooks: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from builder.detect import plan
 from builder.job import Settings
 from builder.nodes import Node
 from builder.packages import Keys, keys
-from builder.tree import Tree
+from builder.tree import MAX_CONFIG_BYTES, Tree
 
 NODES = (Node((22, 0, 0), "/node"),)
 INJECTED = {
@@ -80,3 +80,11 @@ def test_an_install_that_links_workspaces_may_be_skipped(
 ) -> None:
     found = keys_of(tmp_path, {**files, name: lock}, "apps/web" if files is INJECTED else "")
     assert found.modules is not None, found.why_never
+
+
+@pytest.mark.parametrize("name", ["package-lock.json", ".yarn/releases/yarn.cjs", "patches/a.patch"])
+def test_an_install_that_reads_more_of_a_file_than_the_key_does_is_never_skipped(tmp_path: Path, name: str) -> None:
+    """Whatever its letters: the size is that of its bytes."""
+    large = '"ü"' + " " * MAX_CONFIG_BYTES
+    found = keys_of(tmp_path, {"package.json": "{}", "package-lock.json": npm(), name: large})
+    assert found.why_never == f"{name} is too large"
