@@ -46,7 +46,7 @@ Claim = {"deployment": str, "attempt": int,    the token's own, for whoever look
   "env": {name: value},          for user commands; its values are masked in lines (see masking)
   "operator_env": {name: value}, for the fetch and for user commands; not secret, not masked (proxies, a registry)
   "public_env": {name: value},   for user commands; not secret, not masked (CI, VERCEL_URL, ...)
-  "limits": {"time_s": int, "disk_bytes": int, "output_bytes": int, "output_files": int,
+  "limits": {"time_s": int, "disk_bytes": int, "pids": int, "output_bytes": int, "output_files": int,
              "log_bytes": int},
   "cache": {"reads": bool, "writes": bool, "archive_bytes": int},
   "ca_bundle": str | null}       PEM: authorities that the fetch and the commands trust, instead of the system's
