@@ -20,12 +20,21 @@ BACK_OFF_S: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 BLOCK_BYTES: Final = 256 * 1024
 STOP: Final = {401: EXIT_GIVEN_UP, 409: EXIT_GIVEN_UP, 410: EXIT_GIVEN_UP}
 REFUSED: Final = frozenset({400, 403, 404, 405, 413, 422})
+TOO_LARGE: Final = 413  #: final whoever says it: a proxy with a limit has it the next time, too
+PROBLEM: Final = "application/problem+json"  #: what every error of the daemon's own is
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
     body: bytes
+    kind: str = ""  #: its Content-Type
+
+    @property
+    def is_no(self) -> bool:
+        """Whether asking again will not help. A proxy that is set up anew may say anything meanwhile."""
+        is_final = self.status in STOP or self.status in REFUSED
+        return is_final and (self.kind.startswith(PROBLEM) or self.status == TOO_LARGE)
 
     def json(self) -> Any:
         return json.loads(self.body) if self.body else {}
@@ -142,7 +151,7 @@ class Api:
             delay = BACK_OFF_S[min(attempt, len(BACK_OFF_S) - 1)]
             self._contact.life.rest(delay * random.uniform(0.5, 1.0))  # noqa: S311
             answer, why = self._once(method, path, body, headers or {})
-            if answer is not None and not self._again(answer):
+            if answer is not None and (200 <= answer.status < 300 or answer.is_no):
                 self._contact.made()
                 return _taken(answer)
             self._contact.lost(why or f"status {answer.status if answer else 0}")
@@ -160,7 +169,7 @@ class Api:
         try:
             self._connection.request(method, self._prefix + path, body=source, headers={**sent, **headers})
             response = self._connection.getresponse()
-            return Answer(response.status, response.read()), ""
+            return Answer(response.status, response.read(), response.headers.get("Content-Type", "")), ""
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             return None, f"{type(error).__name__}: {error}"
@@ -172,9 +181,6 @@ class Api:
         if not self._token:
             return {}
         return {"Authorization": f"Bearer {self._token}", NONCE_HEADER: self._nonce}
-
-    def _again(self, answer: Answer) -> bool:
-        return not 200 <= answer.status < 300 and answer.status not in STOP and answer.status not in REFUSED
 
 
 def hello(url: str, timeout_s: float) -> tuple[str | None, str]:
@@ -229,4 +235,6 @@ def _problem(answer: Answer) -> str:
         parts = [str(said[key]) for key in ("title", "detail", "fix") if said.get(key)]
     except (ValueError, TypeError, AttributeError):
         parts = []
-    return ". ".join(part.rstrip(".") for part in parts) or f"the daemon answered {answer.status}"
+    return (
+        ". ".join(part.rstrip(".") for part in parts) or f"the daemon, or a proxy before it, answered {answer.status}"
+    )

@@ -131,7 +131,7 @@ class FakeDaemon:
             if status == 0:
                 assert request.transport is not None
                 request.transport.abort()
-            return web.json_response({"title": "A fault", "detail": "as ordered", "code": "x"}, status=status or 500)
+            return problem({"title": "A fault", "detail": "as ordered", "code": "x"}, status or 500)
         response: web.StreamResponse = await handler(request)
         self.changed.set()
         return response
@@ -186,7 +186,7 @@ class FakeDaemon:
     async def _put(self, request: web.Request) -> web.Response:
         data = await request.read()
         if hashlib.sha256(data).hexdigest() != request.match_info["sha256"]:
-            return web.json_response({"title": "Other bytes than named"}, status=422)
+            return problem({"title": "Other bytes than named"}, 422)
         self.blobs[request.match_info["sha256"]] = data
         return web.Response(status=204)
 
@@ -224,6 +224,10 @@ class FakeDaemon:
     async def _finish(self, request: web.Request) -> web.Response:
         self.finished = await request.json()
         return web.json_response({"state": "publishing"})
+
+
+def problem(body: dict[str, str], status: int) -> web.Response:
+    return web.json_response(body, status=status, content_type="application/problem+json")
 
 
 @asynccontextmanager
