@@ -18,7 +18,7 @@ from builder.detect import Plan
 from builder.locks import from_source
 from builder.tree import MAX_CONFIG_BYTES, Tree
 
-FORMAT: Final = "1"  #: of keys and archives; a change makes all that is kept unknown
+FORMAT: Final = "2"  #: of keys and archives; a change makes all that is kept unknown
 MOST_FOLDERS: Final = 20_000  #: of a source that are looked at for manifests
 MOST_MANIFESTS: Final = 2_000
 LOCKS: Final = frozenset(

@@ -216,7 +216,8 @@ class Run:
         if not self._plan.install_command:
             return
         if self._caches.restore(partial(self._steps.say, "restore")):
-            if all(self._commands.succeeds(self._installing(hook)) for hook in self._caches.hooks):
+            hooks = map(self._installing, self._caches.hooks)
+            if all(map(self._commands.succeeds, hooks)) and self._caches.is_complete():
                 return
             self._caches.dismiss(partial(self._steps.say, "restore"))
         began = time.monotonic()
