@@ -115,21 +115,32 @@ class Api:
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """Try once to get *path*, or to say *body* there; None where that fails, whatever the reason."""
+        try:
+            return self.once(path, body)
+        except (Refused, OSError):
+            return None
+
+    def once(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The same, with the reason.
+
+        Raises:
+            Refused: any answer but a good one.
+            OSError: there is none, or none that can be read.
+        """
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
-        answer, _ = self._once("GET" if data is None else "POST", path, lambda: data, headers)
-        if answer is None or not 200 <= answer.status < 300:
-            return None
+        said = self._good("GET" if data is None else "POST", path, lambda: data, headers)
         try:
-            said = answer.json()
-        except ValueError:
-            return None
-        return said if isinstance(said, dict) else None
+            found = said.json()
+        except ValueError as error:
+            raise OSError(f"what the daemon answers is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise OSError("what the daemon answers is no object")
+        return found
 
-    def offer(self, path: str, file: IO[bytes], size: int) -> bool:
-        """Try once to put *file*, which is closed by it, and say whether it was taken."""
-        answer, _ = self._once("PUT", path, lambda: file, {"Content-Length": str(size)})
-        return answer is not None and 200 <= answer.status < 300
+    def offer(self, path: str, file: IO[bytes], size: int) -> None:
+        """Try once to put *file*, which is closed by it. Raises what ``once`` raises."""
+        self._good("PUT", path, lambda: file, {"Content-Length": str(size)})
 
     def get(self, path: str) -> bytes:
         return self.call("GET", path, lambda: None).body
@@ -156,6 +167,16 @@ class Api:
                 return _taken(answer)
             self._contact.lost(why or f"status {answer.status if answer else 0}")
         raise GivenUp("the daemon never took a call")
+
+    def _good(
+        self, method: str, path: str, body: Callable[[], bytes | IO[bytes] | None], headers: Mapping[str, str]
+    ) -> Answer:
+        answer, why = self._once(method, path, body, headers)
+        if answer is None:
+            raise OSError(why)
+        if not 200 <= answer.status < 300:
+            raise Refused(answer)
+        return answer
 
     def _once(
         self,

@@ -125,9 +125,9 @@ class Caches:
         seconds = max(took_s, self._framework.seconds if self._framework else 0.0)
         self._keep("framework", self._framework_key(), folders, seconds, say, "the build cache", at_once=False)
 
-    def finish(self) -> None:
+    def finish(self, say: Callable[[str], None]) -> None:
         """The build is good."""
-        self._shelf.finish()
+        self._shelf.finish(say)
 
     def _restore_modules(self, say: Callable[[str], None]) -> bool:
         key = self._keys.modules if self._keys else None
@@ -217,7 +217,7 @@ class Caches:
         if archive is None:
             say(f"Not kept for later builds: {what}, which cannot be packed or are too large")
             return
-        self._shelf.keep(kind, key, archive, seconds, at_once=at_once)
+        self._shelf.keep(kind, key, archive, seconds, what, at_once=at_once)
         say(f"Packed {what} for later builds ({size_of(archive.size)} in {since(time.monotonic() - began)})")
 
     def _mark(self, key: str, after: Footprint | None) -> Mark:

@@ -168,7 +168,7 @@ class Steps:
 
     def _caches(self, plan: Plan, env: Mapping[str, str], commands: Commands) -> Caches:
         archives = Archives(commands, self._place.work, self._place.spool)
-        shelf = Shelf(self._api.another(), self._store)
+        shelf = Shelf(self._api.another(), self._store, self._job.limits.time_s)
         found = keys(plan, Tree(self._place.src), env)
         return Caches(plan, found, self._job.cache, archives, shelf, self._job.limits.disk_bytes)
 
@@ -239,7 +239,7 @@ class Run:
 
     def finish(self) -> None:
         """The build is good: what it keeps for later ones counts."""
-        self._caches.finish()
+        self._caches.finish(partial(self._steps.say, "save"))
 
     def _installing(self, text: str) -> Command:
         command = self._command("install", text, self._plan.install_directory)

@@ -263,8 +263,9 @@ def spoil(fake: FakeDaemon, entry: dict[str, Any], harm: str) -> None:
 async def test_a_daemon_that_answers_nothing_about_caches_costs_no_build(tmp_path: Path, name: str) -> None:
     async with daemon(tmp_path, **site()) as fake:
         fake.faults[name] = [503, 0, 500, 429, 404, 413, 422, 400] * 4
-        await built(fake, tmp_path / "one")
+        log = await built(fake, tmp_path / "one")
         assert fake.cache == {}
+        assert "Not kept for later builds: the installed packages: " in log
 
 
 async def test_traps_in_the_folders_of_a_build_lead_nowhere(tmp_path: Path) -> None:
