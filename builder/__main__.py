@@ -68,7 +68,7 @@ def main(environ: Mapping[str, str] | None = None, sandbox: Sandbox | None = Non
         life.limit(job.limits.time_s)
         with (
             _proxy(environ, proxy_greeting(token, nonce)) as proxy,
-            watching(place.work, environ, job.limits.disk_bytes, life) as cause,
+            watching(place.work, environ, job.limits, life) as cause,
         ):
             place = replace(trusted(job, place), proxy=proxy, cause=cause)
             return _Build(job, place, api, life).run(sandbox)

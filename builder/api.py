@@ -20,12 +20,21 @@ BACK_OFF_S: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 BLOCK_BYTES: Final = 256 * 1024
 STOP: Final = {401: EXIT_GIVEN_UP, 409: EXIT_GIVEN_UP, 410: EXIT_GIVEN_UP}
 REFUSED: Final = frozenset({400, 403, 404, 405, 413, 422})
+TOO_LARGE: Final = 413  #: final whoever says it: a proxy with a limit has it the next time, too
+PROBLEM: Final = "application/problem+json"  #: what every error of the daemon's own is
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
     body: bytes
+    kind: str = ""  #: its Content-Type
+
+    @property
+    def is_no(self) -> bool:
+        """Whether asking again will not help. A proxy that is set up anew may say anything meanwhile."""
+        is_final = self.status in STOP or self.status in REFUSED
+        return is_final and (self.kind.startswith(PROBLEM) or self.status == TOO_LARGE)
 
     def json(self) -> Any:
         return json.loads(self.body) if self.body else {}
@@ -106,21 +115,32 @@ class Api:
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """Try once to get *path*, or to say *body* there; None where that fails, whatever the reason."""
+        try:
+            return self.once(path, body)
+        except (Refused, OSError):
+            return None
+
+    def once(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The same, with the reason.
+
+        Raises:
+            Refused: any answer but a good one.
+            OSError: there is none, or none that can be read.
+        """
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
-        answer, _ = self._once("GET" if data is None else "POST", path, lambda: data, headers)
-        if answer is None or not 200 <= answer.status < 300:
-            return None
+        said = self._good("GET" if data is None else "POST", path, lambda: data, headers)
         try:
-            said = answer.json()
-        except ValueError:
-            return None
-        return said if isinstance(said, dict) else None
+            found = said.json()
+        except ValueError as error:
+            raise OSError(f"what the daemon answers is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise OSError("what the daemon answers is no object")
+        return found
 
-    def offer(self, path: str, file: IO[bytes], size: int) -> bool:
-        """Try once to put *file*, which is closed by it, and say whether it was taken."""
-        answer, _ = self._once("PUT", path, lambda: file, {"Content-Length": str(size)})
-        return answer is not None and 200 <= answer.status < 300
+    def offer(self, path: str, file: IO[bytes], size: int) -> None:
+        """Try once to put *file*, which is closed by it. Raises what ``once`` raises."""
+        self._good("PUT", path, lambda: file, {"Content-Length": str(size)})
 
     def get(self, path: str) -> bytes:
         return self.call("GET", path, lambda: None).body
@@ -142,11 +162,21 @@ class Api:
             delay = BACK_OFF_S[min(attempt, len(BACK_OFF_S) - 1)]
             self._contact.life.rest(delay * random.uniform(0.5, 1.0))  # noqa: S311
             answer, why = self._once(method, path, body, headers or {})
-            if answer is not None and not self._again(answer):
+            if answer is not None and (200 <= answer.status < 300 or answer.is_no):
                 self._contact.made()
                 return _taken(answer)
             self._contact.lost(why or f"status {answer.status if answer else 0}")
         raise GivenUp("the daemon never took a call")
+
+    def _good(
+        self, method: str, path: str, body: Callable[[], bytes | IO[bytes] | None], headers: Mapping[str, str]
+    ) -> Answer:
+        answer, why = self._once(method, path, body, headers)
+        if answer is None:
+            raise OSError(why)
+        if not 200 <= answer.status < 300:
+            raise Refused(answer)
+        return answer
 
     def _once(
         self,
@@ -160,7 +190,7 @@ class Api:
         try:
             self._connection.request(method, self._prefix + path, body=source, headers={**sent, **headers})
             response = self._connection.getresponse()
-            return Answer(response.status, response.read()), ""
+            return Answer(response.status, response.read(), response.headers.get("Content-Type", "")), ""
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             return None, f"{type(error).__name__}: {error}"
@@ -172,9 +202,6 @@ class Api:
         if not self._token:
             return {}
         return {"Authorization": f"Bearer {self._token}", NONCE_HEADER: self._nonce}
-
-    def _again(self, answer: Answer) -> bool:
-        return not 200 <= answer.status < 300 and answer.status not in STOP and answer.status not in REFUSED
 
 
 def hello(url: str, timeout_s: float) -> tuple[str | None, str]:
@@ -229,4 +256,6 @@ def _problem(answer: Answer) -> str:
         parts = [str(said[key]) for key in ("title", "detail", "fix") if said.get(key)]
     except (ValueError, TypeError, AttributeError):
         parts = []
-    return ". ".join(part.rstrip(".") for part in parts) or f"the daemon answered {answer.status}"
+    return (
+        ". ".join(part.rstrip(".") for part in parts) or f"the daemon, or a proxy before it, answered {answer.status}"
+    )

@@ -102,8 +102,15 @@ class Archives:
 
     def mark(self, folder: str, text: str) -> bool:
         """Write *text* into a file of the new *folder*."""
-        script = 'rm -rf "$1" && mkdir "$1" && printf %s "$2" >"$1/mark"'
-        return self._commands.quietly(["/bin/sh", "-c", script, "sh", folder, text], self.work)
+        script = 'rm -rf "$1" && mkdir "$1" && cat >"$1/mark"'
+        path, file = self.new_file()
+        with file:
+            file.write(text.encode())
+            file.flush()
+            file.seek(0)
+            made = self._commands.quietly(["/bin/sh", "-c", script, "sh", folder], self.work, reads=file.fileno())
+        path.unlink()
+        return made
 
     def marked(self, folder: str) -> str | None:
         """What ``mark`` wrote there."""

@@ -12,9 +12,10 @@ from typing import Final
 
 from builder.archives import Archives, Measured
 from builder.detect import Plan
-from builder.footprint import CACHES, Footprint, footprint, written
+from builder.footprint import CACHES, Footprint, changed, footprint, written
 from builder.frameworks import framework
 from builder.job import CacheRules
+from builder.marks import MOST_BYTES, Mark, digests, read_mark
 from builder.packages import Keys
 from builder.shelf import Found, Shelf
 
@@ -51,6 +52,7 @@ class Caches:
         self._downloads: Restored | None = None
         self._framework: Restored | None = None
         self._before: Footprint | None = None
+        self._lacking = ""  #: a file that the install writes into the source, and the hooks alone do not
         self._brought: Sequence[str] = ()  #: framework folders that are part of the source
         self._warm = Measured()
 
@@ -72,11 +74,18 @@ class Caches:
         self._before = footprint(self._archives.work) if self._keys.modules else None
         return False
 
+    def is_complete(self) -> bool:
+        """Whether all is there that the install would have left, now that the hooks ran on what was brought back."""
+        mark = read_mark(self._archives.marked(MARK))
+        self._lacking = mark.unwritten(self._archives.work, self._before) if mark and mark.wrote else ""
+        return not self._lacking
+
     def dismiss(self, say: Callable[[str], None]) -> None:
-        """Remove the packages that were brought back: their scripts do not run."""
+        """Remove the packages that were brought back: their scripts do not run, or not all that is needed."""
         self._archives.remove(self._module_folders())
         self._before = footprint(self._archives.work)
-        say("The packages of the earlier build do not work here: they are installed anew")
+        lacking = f"only an install writes {_shown(self._lacking)}" if self._lacking else "they do not work here"
+        say(f"The packages of the earlier build are installed anew: {lacking}")
 
     def save(self, took_s: float, say: Callable[[str], None]) -> None:
         """Keep what the install, which took *took_s*, has brought."""
@@ -116,9 +125,9 @@ class Caches:
         seconds = max(took_s, self._framework.seconds if self._framework else 0.0)
         self._keep("framework", self._framework_key(), folders, seconds, say, "the build cache", at_once=False)
 
-    def finish(self) -> None:
+    def finish(self, say: Callable[[str], None]) -> None:
         """The build is good."""
-        self._shelf.finish()
+        self._shelf.finish(say)
 
     def _restore_modules(self, say: Callable[[str], None]) -> bool:
         key = self._keys.modules if self._keys else None
@@ -130,6 +139,8 @@ class Caches:
         )
         if brought is None:
             self._archives.remove([*self._module_folders(), CACHES])
+        elif self.hooks:
+            self._before = footprint(self._archives.work)
         return brought is not None
 
     def _restore_downloads(self, say: Callable[[str], None]) -> None:
@@ -175,13 +186,16 @@ class Caches:
         return Restored(found.seconds, is_exact=True)
 
     def _save_modules(self, keys: Keys, key: str, seconds: float, say: Callable[[str], None]) -> None:
-        also = written(self._before, footprint(self._archives.work), below="home/" if keys.hooks else "")
-        if also.elsewhere:
-            path = also.elsewhere.removeprefix("src/")[:200]
-            say(f"The install runs in every build: besides packages it writes {path}")
+        after = footprint(self._archives.work)
+        also = written(self._before, after, below="home/" if keys.hooks else "")
+        if elsewhere := also.elsewhere or self._lacking:
+            say(f"The install runs in every build: besides packages it writes {_shown(elsewhere)}")
             return
-        folders = self._module_folders()
-        if not folders or not self._archives.mark(MARK, key):
+        folders, mark = self._module_folders(), self._mark(key, after).text()
+        if len(mark) > MOST_BYTES:
+            say("The install runs in every build: it writes too many files into the source")
+            return
+        if not folders or not self._archives.mark(MARK, mark):
             return
         own = ["home/.npm/_npx"] if self._plan.package_manager != "npm" else []  # where the package manager itself is
         names = [*folders, *self._archives.present([*also.folders, *own]), MARK]
@@ -203,12 +217,18 @@ class Caches:
         if archive is None:
             say(f"Not kept for later builds: {what}, which cannot be packed or are too large")
             return
-        self._shelf.keep(kind, key, archive, seconds, at_once=at_once)
+        self._shelf.keep(kind, key, archive, seconds, what, at_once=at_once)
         say(f"Packed {what} for later builds ({size_of(archive.size)} in {since(time.monotonic() - began)})")
+
+    def _mark(self, key: str, after: Footprint | None) -> Mark:
+        if not self.hooks or self._before is None or after is None:
+            return Mark(key, {})
+        return Mark(key, digests(self._archives.work, changed(self._before, after, "src/")))
 
     def _is_marked(self, key: str) -> bool:
         """Whether an archive of modules was unpacked to its end, and is the one that was meant."""
-        return self._archives.marked(MARK) == key and bool(self._module_folders())
+        mark = read_mark(self._archives.marked(MARK))
+        return mark is not None and mark.key == key and bool(self._module_folders())
 
     def _module_folders(self) -> list[str]:
         found = self._archives.named("src", "node_modules", MOST_NAMES)
@@ -233,6 +253,10 @@ class Caches:
     def _own_folders(self) -> list[str]:
         """Those that are there now, and are not part of the source."""
         return self._archives.present([name for name in self._framework_folders() if name not in self._brought])
+
+
+def _shown(path: str) -> str:
+    return path.removeprefix("src/")[:200]
 
 
 def since(seconds: float) -> str:

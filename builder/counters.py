@@ -1,10 +1,13 @@
-"""What the kernel counted in this container's control group: forks that it refused, processes killed for memory.
+"""Processes and memory of this container: how many there are, and what the kernel counted in its control group.
+
+Engines that limit processes let the kernel refuse them. ECS and Kubernetes do not, so we count them ourselves.
 
 Version 2 shows one folder, version 1 one for each controller; an engine shows a container its own at the usual place.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -13,7 +16,8 @@ from builder.errors import BuildFailed
 from builder.life import Life
 
 ROOT: Final = Path("/sys/fs/cgroup")
-LOOK_S: Final = 0.5
+PROC: Final = Path("/proc")
+LOOK_S: Final = 0.2  #: a bomb makes thousands in a second
 MIB: Final = 1 << 20
 
 
@@ -54,11 +58,29 @@ class Counters:
                 continue
 
 
+def threads(most: int, proc: Path = PROC) -> int:
+    """How many threads there are in this process namespace; stops to count once there are more than *most*."""
+    count = 0
+    for process in proc.iterdir():
+        if process.name.isdigit():
+            with suppress(OSError):  # gone meanwhile
+                count += sum(1 for _ in (process / "task").iterdir())
+        if count > most:
+            break
+    return count
+
+
 @dataclass
 class LimitWatch:
-    """Ends the build once the kernel refused it a process, and tells of kills for memory when asked why it failed."""
+    """Ends the build once it has too many processes, and tells of kills for memory when asked why it failed.
+
+    Too many are more than *most*, or one that the kernel refused. *end_all* kills all of the container but us: those of
+    a bomb have left the process group that the end of the build kills.
+    """
 
     life: Life
+    most: int  #: processes and threads, ours among them
+    end_all: Callable[[], None]
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
@@ -76,9 +98,7 @@ class LimitWatch:
     def cause(self) -> BuildFailed | None:
         """What the kernel did to the build since we began to watch."""
         if self.counters.refused_forks() > self._forks:
-            most = self.counters.most_processes()
-            text = f"The build started more than its {most} processes. Run fewer at once, or raise builds.pids."
-            return BuildFailed("too_many_processes", text, {"pids": most})
+            return _too_many(self.counters.most_processes())
         if self.counters.memory_kills() > self._kills:
             most = self.counters.most_memory_bytes()
             text = (
@@ -89,6 +109,14 @@ class LimitWatch:
 
     def _serve(self) -> None:
         while not self._stop.wait(LOOK_S):
-            if self.counters.refused_forks() > self._forks and (cause := self.cause()):
+            if threads(self.most) > self.most:
+                self.life.end(_too_many(self.most))
+                self.end_all()  # and again, should anything be left
+            elif self.counters.refused_forks() > self._forks and (cause := self.cause()):
                 self.life.end(cause)
                 return
+
+
+def _too_many(most: int) -> BuildFailed:
+    text = f"The build started more than its {most} processes. Run fewer at once, or raise builds.pids."
+    return BuildFailed("too_many_processes", text, {"pids": most})

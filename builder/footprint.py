@@ -70,10 +70,15 @@ def written(before: Footprint | None, after: Footprint | None, *, below: str = "
     """
     if before is None or after is None:
         return Written(elsewhere="more files than can be looked at")
-    paths = sorted(path for path, facts in after.items() if before.get(path) != facts and path.startswith(below))
+    paths = changed(before, after, below)
     folders = {"/".join(path.split("/")[:3]) for path in paths if path.startswith(CACHES) and path.count("/") > 2}
     elsewhere = (path for path in paths if "/".join(path.split("/")[:3]) not in folders)
     return Written(tuple(sorted(folders)), next(elsewhere, ""))
+
+
+def changed(before: Footprint, after: Footprint, below: str) -> list[str]:
+    """The files *below* a folder that are new or changed, sorted."""
+    return sorted(path for path, facts in after.items() if before.get(path) != facts and path.startswith(below))
 
 
 def _is_of_packages(top: str, path: str) -> bool:

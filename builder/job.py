@@ -69,6 +69,7 @@ class Limits:
 
     time_s: int
     disk_bytes: int
+    pids: int  #: processes and threads at once
     output_bytes: int
     output_files: int
     log_bytes: int

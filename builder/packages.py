@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from builder.detect import Plan
+from builder.locks import from_source
 from builder.tree import MAX_CONFIG_BYTES, Tree
 
-FORMAT: Final = "1"  #: of keys and archives; a change makes all that is kept unknown
+FORMAT: Final = "2"  #: of keys and archives; a change makes all that is kept unknown
 MOST_FOLDERS: Final = 20_000  #: of a source that are looked at for manifests
 MOST_MANIFESTS: Final = 2_000
 LOCKS: Final = frozenset(
@@ -102,6 +103,8 @@ class _Project:
         """Why more than the key may say decides what is installed; empty: nothing does."""
         if len(self._files) > MOST_MANIFESTS:
             return "the source has too many manifests"
+        if large := [path for path in self._key_files() if self._source.size(path) >= MAX_CONFIG_BYTES]:
+            return f"{large[0]} is too large"
         manifests = {path: _manifest(self._source, path) for path in self._manifests()}
         for path, manifest in manifests.items():
             if path != _joined(self._directory, "package.json") and _hooks(manifest):
@@ -109,22 +112,36 @@ class _Project:
             for name, wanted in _dependencies(manifest):
                 if name in GENERATORS:
                     return f"{name} reads the source when it is installed"
-                if wanted.startswith(("file:", "portal:", "./", "../", "/", "~")) or "injected" in manifest:
+                if wanted.startswith(("file:", "portal:", "./", "../", "/", "~")):
                     return f"{path} has a dependency in a folder ({name[:80]})"
-        return ""
+        return self._copied()
 
     def content(self) -> str:
         """All that an install reads."""
         parts = []
-        for path in (*self._manifests(), *(path for path in self._files if not path.endswith("package.json"))):
+        for path in self._key_files():
             text = self._source.text(path) or ""
             parts.append(f"{path}\0{_essence(text) if path.endswith('package.json') else text}")
         return "\0".join(parts)
+
+    def _key_files(self) -> list[str]:
+        return [*self._manifests(), *(path for path in self._files if not path.endswith("package.json"))]
 
     def _manifests(self) -> list[str]:
         """Of the project and its workspaces. Without workspaces, other manifests are nobody's."""
         own = _joined(self._directory, "package.json")
         return [path for path in self._files if path.endswith("package.json") and (self._has_workspaces or path == own)]
+
+    def _copied(self) -> str:
+        """Which lock says that a folder of the source is copied; with workspaces, each may have a lock of its own."""
+        own = {_joined(self._directory, name) for name in LOCKS}
+        for path in self._files:
+            name = path.rpartition("/")[2]
+            if name in LOCKS and (self._has_workspaces or path in own):
+                text = self._source.text(path) or ""
+                if found := from_source(name, text, has_workspaces=self._has_workspaces):
+                    return f"{path} has a dependency in a folder ({found})"
+        return ""
 
 
 def _why_never(plan: Plan, source: Tree) -> str:
@@ -134,8 +151,7 @@ def _why_never(plan: Plan, source: Tree) -> str:
         return "the project itself is compiled by it"
     if source.has_folder(_joined(plan.install_directory, "node_modules")):
         return "the source brings node_modules along"
-    large = [path for path in (plan.lock_file,) if path and len(source.text(path) or "") >= MAX_CONFIG_BYTES]
-    return f"{large[0]} is too large" if large else ""
+    return ""
 
 
 def _run_hooks(plan: Plan, hooks: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ The fingerprint is of the source, so that two daemons of one release agree; it i
 import hashlib
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -21,8 +22,12 @@ def default_image() -> str:
     return f"scalemesh-builder:{fingerprint()}"
 
 
+@cache
 def fingerprint() -> str:
-    """Of the builder that this is: 12 hex digits. Reads its stamp where it was packed, else its own source."""
+    """Of the builder that this is: 12 hex digits. Reads its stamp where it was packed, else its own source.
+
+    Read once: strangers may ask for it, and a daemon whose files are upgraded goes on as what it was until it restarts.
+    """
     stamp = resources.files("builder").joinpath(STAMP)
     if stamp.is_file():
         return stamp.read_text().strip()

@@ -3,7 +3,8 @@
 All calls are JSON over HTTP/1.1 to ``SCALEMESH_URL`` (``http(s)://host[:port]`` or ``unix:/path/to/socket``) with
 ``Authorization: Bearer <token>``, and after the claim with ``SCALEMESH-Nonce: <the claim's nonce>``: a token that
 somebody saw in a job's description is a spent ticket once its builder has made the claim. Every call may be repeated.
-Answers besides 2xx are problem+json (``{"title", "detail", "fix", "code"}``):
+Answers besides 2xx are problem+json (``{"title", "detail", "fix", "code"}``). One that is not comes from a proxy on the
+way and is no answer, whatever its status, but for 413:
 
     401 the token is no token of ours, or it has expired            -> give up, exit 3
     409 another builder holds this attempt: another nonce claimed   -> give up, exit 3
@@ -46,7 +47,7 @@ Claim = {"deployment": str, "attempt": int,    the token's own, for whoever look
   "env": {name: value},          for user commands; its values are masked in lines (see masking)
   "operator_env": {name: value}, for the fetch and for user commands; not secret, not masked (proxies, a registry)
   "public_env": {name: value},   for user commands; not secret, not masked (CI, VERCEL_URL, ...)
-  "limits": {"time_s": int, "disk_bytes": int, "output_bytes": int, "output_files": int,
+  "limits": {"time_s": int, "disk_bytes": int, "pids": int, "output_bytes": int, "output_files": int,
              "log_bytes": int},
   "cache": {"reads": bool, "writes": bool, "archive_bytes": int},
   "ca_bundle": str | null}       PEM: authorities that the fetch and the commands trust, instead of the system's

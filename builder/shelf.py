@@ -5,17 +5,22 @@ Nothing here fails a build. Each call is tried once: what is not to be had now i
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 from urllib.parse import urlencode
 
-from builder.api import Api
+from builder.api import Api, Refused
 from builder.archives import Archive, has_digest
 from builder.errors import BuildFailed, GivenUp
 from builder.store import Lane, Signed, Store, signed
 
-MAX_WAIT_S: Final = 10.0  #: for archives still on their way when the build is done
+#: How long archives that are still on their way hold up a build that is done: this part of its time limit, but at least
+#: and at most so many seconds; one that never arrives would have every build begin with nothing.
+WAIT_SHARE: Final = 10
+LEAST_WAIT_S: Final = 10.0
+MOST_WAIT_S: Final = 120.0
+GLANCE_S: Final = 0.5
 CALLS: Final = "/build/v1/cache"
 
 
@@ -31,15 +36,19 @@ class Found:
     target: Signed | None  #: where the store gives it; None: the daemon does
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sending:
+    what: str
     thread: threading.Thread
+    why_not: str = ""  #: it is not kept
     may_end: threading.Event = field(default_factory=threading.Event)
 
 
 class Shelf:
-    def __init__(self, api: Api, store: Store) -> None:
+    def __init__(self, api: Api, store: Store, time_s: float) -> None:
+        """*time_s* is the time limit of the build."""
         self._api, self._store = api, store
+        self._wait_s = min(MOST_WAIT_S, max(LEAST_WAIT_S, time_s / WAIT_SHARE))
         self._sending: list[_Sending] = []
 
     def find(self, kind: str, key: str, prefix: str = "") -> Found | None:
@@ -65,34 +74,46 @@ class Shelf:
         file.flush()
         return arrived and has_digest(file, found.sha256)
 
-    def keep(self, kind: str, key: str, archive: Archive, seconds: float, *, at_once: bool) -> None:
-        """Send *archive* while the build goes on; it counts once it is there, or, not *at_once*, at ``finish``."""
+    def keep(self, kind: str, key: str, archive: Archive, seconds: float, what: str, *, at_once: bool) -> None:
+        """Send *archive* while the build goes on; it counts once it is there, or, not *at_once*, at ``finish``.
+
+        *what* it is, for people.
+        """
         entry = {
             **{"kind": kind, "key": key, "sha256": archive.sha256, "size": archive.size},
             **{"unpacked": archive.unpacked, "seconds": round(seconds, 3)},
         }
-        sending = _Sending(threading.Thread(target=lambda: self._send(sending, archive, entry), daemon=True))
+        sending = _Sending(what, threading.Thread(target=lambda: self._send(sending, archive, entry), daemon=True))
         if at_once:
             sending.may_end.set()
         self._sending.append(sending)
         sending.thread.start()
 
-    def finish(self) -> None:
+    def finish(self, say: Callable[[str], None]) -> None:
         """The build is good: what was sent counts. Waits for what is still on its way, but not for long."""
-        until = time.monotonic() + MAX_WAIT_S
+        life, began = self._store.life, time.monotonic()
+        until = began + min(self._wait_s, life.left_s() / 2)
         for sending in self._sending:
             sending.may_end.set()
         for sending in self._sending:
-            sending.thread.join(timeout=max(0.0, until - time.monotonic()))
+            while sending.thread.is_alive() and (left_s := until - time.monotonic()) > 0 and not life.wait(0):
+                sending.thread.join(min(left_s, GLANCE_S))
+            if sending.thread.is_alive():
+                sending.why_not = f"it is still on its way after {time.monotonic() - began:.0f} s"
+            if sending.why_not:
+                say(f"Not kept for later builds: {sending.what}: {sending.why_not}")
 
     def _send(self, sending: _Sending, archive: Archive, entry: Mapping[str, Any]) -> None:
         api, lane = self._api.another(), self._store.lane()
         try:
-            if _Parcel(archive, api).sent(lane):
-                sending.may_end.wait()
-                api.ask(CALLS, entry)
-        except (BuildFailed, GivenUp, OSError):
-            pass
+            _Parcel(archive, api).send(lane)
+            sending.may_end.wait()
+            if not api.once(CALLS, entry).get("kept"):
+                sending.why_not = "the project's caches were cleared meanwhile"
+        except (BuildFailed, GivenUp, Refused) as no:
+            sending.why_not = no.message
+        except OSError as error:
+            sending.why_not = str(error)
         finally:
             lane.close()
             api.close()
@@ -117,23 +138,28 @@ class _Parcel:
         """Nothing: what was changed is refused, and is not kept then."""
 
     def again(self) -> Signed | None:
-        asked = self._ask()
+        try:
+            asked = self._ask()
+        except (Refused, OSError):
+            return None
         return signed(asked) if asked else None
 
-    def sent(self, lane: Lane) -> bool:
-        """Make the daemon have it."""
-        asked = self._ask()
-        if not asked:
-            return asked is not None
-        target = signed(asked)
-        if target is not None and lane.send(target, self):
-            return True
-        return self.api.offer(f"{CALLS}/blobs/{self.archive.sha256}", self.open(), self.size)
+    def send(self, lane: Lane) -> None:
+        """Make the daemon have it.
 
-    def _ask(self) -> Mapping[str, Any] | None:
-        """Where it is to be sent; empty: it is there already; None: it is not wanted."""
-        said = self.api.ask(f"{CALLS}/blobs", {"sha256": self.archive.sha256, "size": self.size})
-        return None if said is None else said.get("put") or {}
+        Raises:
+            Refused, OSError, BuildFailed, GivenUp: it has not.
+        """
+        if not (asked := self._ask()):
+            return
+        target = signed(asked)
+        if target is None or not lane.send(target, self):
+            self.api.offer(f"{CALLS}/blobs/{self.archive.sha256}", self.open(), self.size)
+
+    def _ask(self) -> Mapping[str, Any]:
+        """Where it is to be sent; empty: it is there already."""
+        said = self.api.once(f"{CALLS}/blobs", {"sha256": self.archive.sha256, "size": self.size})
+        return said.get("put") or {}
 
 
 def _found(entry: Mapping[str, Any]) -> Found:

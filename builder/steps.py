@@ -168,7 +168,7 @@ class Steps:
 
     def _caches(self, plan: Plan, env: Mapping[str, str], commands: Commands) -> Caches:
         archives = Archives(commands, self._place.work, self._place.spool)
-        shelf = Shelf(self._api.another(), self._store)
+        shelf = Shelf(self._api.another(), self._store, self._job.limits.time_s)
         found = keys(plan, Tree(self._place.src), env)
         return Caches(plan, found, self._job.cache, archives, shelf, self._job.limits.disk_bytes)
 
@@ -216,7 +216,8 @@ class Run:
         if not self._plan.install_command:
             return
         if self._caches.restore(partial(self._steps.say, "restore")):
-            if all(self._commands.succeeds(self._installing(hook)) for hook in self._caches.hooks):
+            hooks = map(self._installing, self._caches.hooks)
+            if all(map(self._commands.succeeds, hooks)) and self._caches.is_complete():
                 return
             self._caches.dismiss(partial(self._steps.say, "restore"))
         began = time.monotonic()
@@ -238,7 +239,7 @@ class Run:
 
     def finish(self) -> None:
         """The build is good: what it keeps for later ones counts."""
-        self._caches.finish()
+        self._caches.finish(partial(self._steps.say, "save"))
 
     def _installing(self, text: str) -> Command:
         command = self._command("install", text, self._plan.install_directory)

@@ -50,8 +50,14 @@ class Tree:
         finally:
             os.close(opened)
 
+    def size(self, path: str) -> int:
+        """Bytes of a file; 0 where there is none."""
+        with suppress(OSError), self.file(path) as opened:
+            return os.fstat(opened).st_size
+        return 0
+
     def text(self, path: str) -> str | None:
-        """The text of a small file; None where there is none."""
+        """The text of a file, of a large one the first MAX_CONFIG_BYTES; None where there is none."""
         with suppress(OSError), self.file(path) as opened, os.fdopen(os.dup(opened), "rb") as file:
             return file.read(MAX_CONFIG_BYTES).decode("utf-8-sig", "replace")
         return None

@@ -1,4 +1,4 @@
-"""Holds a build to the limits that its executor leaves to the builder: disk, and what the kernel counts in a container.
+"""Holds a build to the limits that its executor leaves to the builder: disk, and the processes of a container.
 
 The local executor holds its jobs to their disk limit itself (SCALEMESH_DISK_WATCHED). Two that look at different
 moments would make the reason of an end a matter of luck, so there we leave it to the executor.
@@ -10,10 +10,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from builder.container import is_container
+from builder.container import Container, is_container
 from builder.counters import LimitWatch
 from builder.disk import DiskWatch
 from builder.errors import BuildFailed
+from builder.job import Limits
 from builder.life import Life
 
 GLANCE_S: Final = 0.2  #: between looks at the free space of the file system, which cost nothing
@@ -21,7 +22,7 @@ GLANCE_S: Final = 0.2  #: between looks at the free space of the file system, wh
 
 @contextmanager
 def watching(
-    work: Path, environ: Mapping[str, str], disk_bytes: int, life: Life
+    work: Path, environ: Mapping[str, str], limits: Limits, life: Life
 ) -> Iterator[Callable[[], BuildFailed | None]]:
     """Hold the build to them, while inside.
 
@@ -29,8 +30,11 @@ def watching(
     """
     with ExitStack() as opened:
         if not environ.get("SCALEMESH_DISK_WATCHED"):
-            opened.enter_context(_watching_disk(DiskWatch(work, disk_bytes), life))
-        yield opened.enter_context(LimitWatch(life)).cause if is_container(environ) else lambda: None
+            opened.enter_context(_watching_disk(DiskWatch(work, limits.disk_bytes), life))
+        if not is_container(environ):
+            yield lambda: None
+            return
+        yield opened.enter_context(LimitWatch(life, limits.pids, Container(work).end_all)).cause
 
 
 @contextmanager

@@ -157,7 +157,7 @@ class BuildCalls:
         variables = await self._projects.environment(deployment.project, deployment.environment)
         self._remember(deployment.id, variables.values())
         limits = asdict(self._builds.limits())
-        for held_by_executor in ("cpu_weight", "memory_bytes", "pids"):
+        for held_by_executor in ("cpu_weight", "memory_bytes"):
             limits.pop(held_by_executor)
         return {
             "deployment": deployment.id,

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
@@ -31,7 +31,7 @@ CONNECTIONS_PER_BUILD: Final = 256
 _MOST_HEAD: Final = 16 * 1024
 _HEAD_S: Final = 10.0
 _CONNECT_S: Final = 10.0
-_IDLE_S: Final = 120.0
+IDLE_S: Final = 120.0  #: so long nothing may pass, whichever way
 _CHUNK: Final = 65536
 EVERYBODY: Final = ""  #: what all builds together have is counted under
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -73,7 +73,9 @@ class Outlet:
         *,
         connections: int = CONNECTIONS,
         per_build: int = CONNECTIONS_PER_BUILD,
+        idle_s: float = IDLE_S,
     ) -> None:
+        self._idle_s = idle_s
         self._gate, self._allowed, self._upstreams = gate, allowed, upstreams
         self._most, self._most_of_one = connections, per_build
         self._open: Counter[str] = Counter()
@@ -102,7 +104,7 @@ class Outlet:
                 async with self._connected(way, host, port, first) as (far_reader, far_writer):
                     if not first:
                         writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
-                    await _both_ways(reader, writer, far_reader, far_writer)
+                    await _both_ways((reader, writer), (far_reader, far_writer), self._idle_s)
             except NotAllowed as refusal:
                 await self._gate.tell(way, host, str(refusal))
                 raise
@@ -258,29 +260,29 @@ def _closing(headers: bytes) -> bytes:
     return b"\r\n".join([*kept, b"Connection: close", b"", b""])
 
 
-async def _both_ways(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    far_reader: asyncio.StreamReader,
-    far_writer: asyncio.StreamWriter,
-) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_copy(reader, far_writer))
-        group.create_task(_copy(far_reader, writer))
+async def _both_ways(near: Streams, far: Streams, idle_s: float) -> None:
+    """Carry until both sides have said all; who downloads for long says nothing meanwhile, and is no less there for it.
+
+    Raises:
+        TimeoutError: for *idle_s* nothing passed, neither one way nor the other.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(idle_s) as limit, asyncio.TaskGroup() as group:
+
+        def passed() -> None:
+            if not limit.expired():
+                limit.reschedule(loop.time() + idle_s)
+
+        group.create_task(_copy(near[0], far[1], passed))
+        group.create_task(_copy(far[0], near[1], passed))
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while True:
-        try:
-            async with asyncio.timeout(_IDLE_S):
-                data = await reader.read(_CHUNK)
-                if data:
-                    writer.write(data)
-                    await writer.drain()
-        except (OSError, TimeoutError):
-            data = b""
-        if not data:
-            break
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[], None]) -> None:
+    with suppress(OSError):
+        while data := await reader.read(_CHUNK):
+            writer.write(data)
+            await writer.drain()
+            passed()
     with suppress(OSError, RuntimeError):
         writer.write_eof()
 

@@ -12,7 +12,7 @@ from builder.protocol import proxy_greeting
 from scalemesh.errors import ConflictError
 from scalemesh.services.outgoing import Way
 from scalemesh.values import DeploymentId, Network
-from scalemesh.web.outlet import CONNECTIONS, CONNECTIONS_PER_BUILD, Outlet, open_outlet
+from scalemesh.web.outlet import CONNECTIONS, CONNECTIONS_PER_BUILD, IDLE_S, Outlet, open_outlet
 from scalemesh.web.upstream import Upstreams
 from tests.rigs.company_proxy import company_proxy
 
@@ -50,8 +50,10 @@ def outlet(
     env: Mapping[str, str] | None = None,
     connections: int = CONNECTIONS,
     per_build: int = CONNECTIONS_PER_BUILD,
+    idle_s: float = IDLE_S,
 ) -> Outlet:
-    return Outlet(build, allowed, Upstreams(env or {}), connections=connections, per_build=per_build)
+    limits = {"connections": connections, "per_build": per_build}
+    return Outlet(build, allowed, Upstreams(env or {}), **limits, idle_s=idle_s)
 
 
 @asynccontextmanager
@@ -296,3 +298,48 @@ async def test_a_company_proxy_that_is_gone_is_named(tmp_path: Path) -> None:
     async with open_outlet(tmp_path, outlet(OneBuild(), (), env={"HTTPS_PROXY": gone})):
         said = await ask(tmp_path, "CONNECT npm.company.test:443 HTTP/1.1\r\n\r\n")
     assert said.startswith("HTTP/1.1 502 ")
+
+
+@asynccontextmanager
+async def slow_server(pauses: int) -> AsyncIterator[int]:
+    """Gives a byte after each tenth of a second, and stops at once when whoever asked has closed a side."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(3)
+        gone = asyncio.create_task(reader.read())
+        for _ in range(pauses):
+            if (await asyncio.wait([gone], timeout=0.1))[0]:
+                break
+            writer.write(b".")
+        gone.cancel()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@asynccontextmanager
+async def tunnel(
+    folder: Path, port: int, idle_s: float
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    async with open_outlet(folder, outlet(OneBuild(ports={port}), idle_s=idle_s)), asyncio.timeout(10):
+        reader, writer = await asyncio.open_unix_connection(str(folder / "proxy.sock"))
+        writer.write(GREETING + f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        yield reader, writer
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_a_long_download_goes_on_though_nothing_is_said_meanwhile(tmp_path: Path) -> None:
+    """Some servers take a side that is closed for the end of all."""
+    async with slow_server(12) as port, tunnel(tmp_path, port, idle_s=0.5) as (reader, writer):
+        writer.write(b"get")
+        assert await reader.read(-1) == b"." * 12
+
+
+async def test_a_connection_on_which_nothing_passes_either_way_ends(tmp_path: Path) -> None:
+    async with slow_server(12) as port, tunnel(tmp_path, port, idle_s=0.3) as (reader, _):
+        assert await reader.read(-1) == b""

@@ -7,7 +7,7 @@ import os
 import ssl
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 LIMITS = {
     "time_s": 50,
     "disk_bytes": 2_000_000_000,
+    "pids": 512,
     "output_bytes": 50_000_000,
     "output_files": 5_000,
     "log_bytes": 4_000_000,
@@ -130,7 +131,7 @@ class FakeDaemon:
             if status == 0:
                 assert request.transport is not None
                 request.transport.abort()
-            return web.json_response({"title": "A fault", "detail": "as ordered", "code": "x"}, status=status or 500)
+            return problem({"title": "A fault", "detail": "as ordered", "code": "x"}, status or 500)
         response: web.StreamResponse = await handler(request)
         self.changed.set()
         return response
@@ -185,7 +186,7 @@ class FakeDaemon:
     async def _put(self, request: web.Request) -> web.Response:
         data = await request.read()
         if hashlib.sha256(data).hexdigest() != request.match_info["sha256"]:
-            return web.json_response({"title": "Other bytes than named"}, status=422)
+            return problem({"title": "Other bytes than named"}, 422)
         self.blobs[request.match_info["sha256"]] = data
         return web.Response(status=204)
 
@@ -225,6 +226,10 @@ class FakeDaemon:
         return web.json_response({"state": "publishing"})
 
 
+def problem(body: dict[str, str], status: int) -> web.Response:
+    return web.json_response(body, status=status, content_type="application/problem+json")
+
+
 @asynccontextmanager
 async def daemon(folder: Path, source: dict[str, Any], **what: Any) -> AsyncIterator[FakeDaemon]:
     """A started daemon that wants *source* built."""
@@ -250,9 +255,9 @@ def uploaded(named: dict[str, bytes]) -> tuple[dict[str, Any], dict[str, bytes]]
 
 @asynccontextmanager
 async def builder_process(
-    work: Path, socket: Path, extra: dict[str, str] | None = None
+    work: Path, socket: Path, extra: dict[str, str] | None = None, inside: Sequence[str] = ()
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The real builder, as the executor starts it (without a sandbox unless *extra* says so)."""
+    """The real builder, as the executor starts it (without a sandbox unless *extra* says so), *inside* of a program."""
     reader, writer = os.pipe()
     os.write(writer, b"let-me-in")
     os.close(writer)
@@ -267,7 +272,7 @@ async def builder_process(
         **(extra or {}),
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "builder", env=environ, pass_fds=(reader,), stderr=asyncio.subprocess.PIPE
+        *inside, sys.executable, "-m", "builder", env=environ, pass_fds=(reader,), stderr=asyncio.subprocess.PIPE
     )
     os.close(reader)
     try:
@@ -278,9 +283,9 @@ async def builder_process(
         await process.communicate()
 
 
-async def build(fake: FakeDaemon, work: Path, extra: dict[str, str] | None = None) -> int:
+async def build(fake: FakeDaemon, work: Path, extra: dict[str, str] | None = None, inside: Sequence[str] = ()) -> int:
     """Run one build to its end; returns the exit code."""
-    async with builder_process(work, fake.socket, extra) as process, asyncio.timeout(55):
+    async with builder_process(work, fake.socket, extra, inside) as process, asyncio.timeout(55):
         _, err = await process.communicate()
         if b"Traceback" in err:
             raise AssertionError(err.decode())

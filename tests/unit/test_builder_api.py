@@ -26,7 +26,10 @@ class Server:
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append((request.path_qs, request.headers.get("Authorization"), await request.read()))
         status, body = self.answers.pop(0) if self.answers else (200, {})
-        return web.json_response(body, status=status)
+        if isinstance(body, str):
+            return web.Response(text=body, status=status, content_type="text/html")
+        kind = "application/json" if status < 400 else "application/problem+json"
+        return web.json_response(body, status=status, content_type=kind)
 
 
 @pytest.fixture
@@ -55,6 +58,32 @@ async def test_a_refusal_carries_the_daemons_words(server: Server) -> None:
     server.answers = [(422, {"title": "No.", "detail": "Too odd", "fix": "Be even"})]
     api = Api(server.address, "tok", Contact(Life()))
     with pytest.raises(Refused, match=r"^No\. Too odd\. Be even$"):
+        await asyncio.to_thread(api.post, "/x", {})
+    api.close()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410, 422])
+async def test_what_a_proxy_on_the_way_says_is_no_answer(server: Server, status: int) -> None:
+    """An ingress that is set up anew knows no such site for a moment."""
+    server.answers = [(status, "<html>default backend</html>"), (200, {"cancel": False})]
+    api = Api(server.address, "tok", Contact(Life()))
+    assert await asyncio.to_thread(api.post, "/build/v1/heartbeat", {}) == {"cancel": False}
+    api.close()
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, GivenUp), (409, GivenUp), (410, GivenUp), (404, Refused)])
+async def test_what_the_daemon_itself_says_is_final(server: Server, status: int, error: type[Exception]) -> None:
+    server.answers = [(status, {"title": "No."})]
+    api = Api(server.address, "tok", Contact(Life()))
+    with pytest.raises(error, match="No"):
+        await asyncio.to_thread(api.post, "/x", {})
+    api.close()
+
+
+async def test_a_body_that_is_too_large_for_a_proxy_stays_so(server: Server) -> None:
+    server.answers = [(413, "<html>too large</html>")]
+    api = Api(server.address, "tok", Contact(Life()))
+    with pytest.raises(Refused, match="a proxy before it, answered 413"):
         await asyncio.to_thread(api.post, "/x", {})
     api.close()
 

@@ -102,8 +102,35 @@ async def test_a_script_that_fails_on_restored_packages_lets_them_be_installed(t
     async with daemon(tmp_path, **site(scripts=hooks)) as fake:
         await built(fake, tmp_path / "one")
         log = await built(fake, tmp_path / "two", site(scripts=hooks))
-        assert "do not work here: they are installed anew" in log
+        assert "installed anew: they do not work here" in log
         assert "> npm ci" in log
+
+
+#: What the install writes into the source and the hook alone does not, as where a package's own script does it.
+WORKER = {
+    "postinstall": "echo hooked >hooked; test $npm_command != ci || echo new >worker",
+    "build": "grep new worker && node build.js",
+}
+
+
+@pytest.mark.parametrize("committed", [{}, {"worker": "old\n"}], ids=["ignored", "old"])
+async def test_a_file_that_only_the_install_writes_into_the_source_is_there_in_every_build(
+    tmp_path: Path, committed: dict[str, str]
+) -> None:
+    async with daemon(tmp_path, **site(scripts=WORKER, files=committed)) as fake:
+        await built(fake, tmp_path / "one")
+        for again in ("two", "three"):
+            log = await built(fake, tmp_path / again, site(scripts=WORKER, files=committed))
+            assert "installed anew: only an install writes worker" in log
+            assert "besides packages it writes worker" in log
+
+
+async def test_a_file_that_is_in_the_source_as_the_install_leaves_it_needs_no_install(tmp_path: Path) -> None:
+    async with daemon(tmp_path, **site(scripts=WORKER, files={"worker": "new\n"})) as fake:
+        await built(fake, tmp_path / "one")
+        log = await built(fake, tmp_path / "two", site(scripts=WORKER, files={"worker": "new\n"}))
+        assert "> npm ci" not in log
+        assert "> npm run postinstall" in log
 
 
 @pytest.mark.parametrize(
@@ -236,8 +263,9 @@ def spoil(fake: FakeDaemon, entry: dict[str, Any], harm: str) -> None:
 async def test_a_daemon_that_answers_nothing_about_caches_costs_no_build(tmp_path: Path, name: str) -> None:
     async with daemon(tmp_path, **site()) as fake:
         fake.faults[name] = [503, 0, 500, 429, 404, 413, 422, 400] * 4
-        await built(fake, tmp_path / "one")
+        log = await built(fake, tmp_path / "one")
         assert fake.cache == {}
+        assert "Not kept for later builds: the installed packages: " in log
 
 
 async def test_traps_in_the_folders_of_a_build_lead_nowhere(tmp_path: Path) -> None:

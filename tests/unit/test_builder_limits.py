@@ -1,5 +1,6 @@
 """What a build may use, where its builder looks: the kernel's counts of a container, and its folder."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from builder.counters import Counters, LimitWatch
 from builder.disk import disk_use
 from builder.errors import BuildFailed
 from builder.life import Life
+from tests.unit.builder_daemon import build, daemon
+from tests.unit.test_builder_build import commanded, failure
 
 #: version of control groups -> file -> text, before anything happened
 QUIET = {
@@ -38,14 +41,19 @@ def quiet(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     return QUIET[request.param]
 
 
+def watch_of(life: Life, counters: Counters) -> LimitWatch:
+    """One that looks at the counters alone."""
+    return LimitWatch(life, 1 << 20, lambda: None, counters)
+
+
 def test_what_was_counted_before_the_build_is_none_of_its_doing(tmp_path: Path, quiet: dict[str, str]) -> None:
     assert Counters(tmp_path).memory_kills() == 1
-    assert LimitWatch(Life(), Counters(tmp_path)).cause() is None
+    assert watch_of(Life(), Counters(tmp_path)).cause() is None
     assert quiet
 
 
 def test_a_process_killed_for_memory_is_the_cause_with_the_peak(tmp_path: Path, quiet: dict[str, str]) -> None:
-    watch = LimitWatch(Life(), Counters(tmp_path))
+    watch = watch_of(Life(), Counters(tmp_path))
     write(tmp_path, {name: text.replace("oom_kill 1", "oom_kill 2") for name, text in quiet.items()})
     cause = watch.cause()
     assert cause is not None
@@ -55,7 +63,7 @@ def test_a_process_killed_for_memory_is_the_cause_with_the_peak(tmp_path: Path, 
 
 def test_a_refused_process_ends_the_build_with_the_most_there_were(tmp_path: Path, quiet: dict[str, str]) -> None:
     life = Life()
-    with LimitWatch(life, Counters(tmp_path)):
+    with watch_of(life, Counters(tmp_path)):
         write(tmp_path, {name: text.replace("max 2", "max 3") for name, text in quiet.items()})
         assert life.wait(10)
     with pytest.raises(BuildFailed) as failed:
@@ -71,7 +79,7 @@ def test_a_kernel_that_tells_the_peak_of_processes_is_believed(tmp_path: Path) -
 def test_a_container_that_shows_no_counts_has_none(tmp_path: Path) -> None:
     counters = Counters(tmp_path)
     assert (counters.refused_forks(), counters.memory_kills(), counters.most_processes()) == (0, 0, 0)
-    assert LimitWatch(Life(), counters).cause() is None
+    assert watch_of(Life(), counters).cause() is None
 
 
 def test_a_folder_counts_with_all_that_lies_in_it(tmp_path: Path) -> None:
@@ -85,3 +93,31 @@ def test_a_folder_counts_with_all_that_lies_in_it(tmp_path: Path) -> None:
     assert (use.files, use.largest_bytes, use.too_deep) == (4, 1 << 20, False)
     assert "may take 1 MiB" in use.passes(1 << 20)
     assert use.passes(2 << 20) == ""
+
+
+def in_a_container() -> list[str]:
+    """Its first process alone in a process namespace, as engines have it; nothing limits how many there are."""
+    words = [shutil.which("bwrap") or "bwrap", "--unshare-user", "--uid", "1000", "--gid", "1000", "--unshare-pid"]
+    return [*words, "--as-pid-1", "--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--"]
+
+
+BOMB = """
+for i in $(seq 80); do setsid sh -c 'trap "" TERM HUP; sleep 1001.5' & done; echo all; wait
+"""
+
+
+async def test_more_processes_than_the_build_may_have_end_it_where_no_engine_refuses_them(tmp_path: Path) -> None:
+    """ECS and Kubernetes do not."""
+    async with daemon(tmp_path, **commanded(BOMB, limits={"pids": 60})) as fake:
+        held = {"SCALEMESH_SANDBOX": "container"}
+        assert await build(fake, tmp_path / "work", held, in_a_container()) == 1
+        reason, message = failure(fake)
+        assert reason == "too_many_processes"
+        assert "more than its 60 processes" in message
+        assert "builds.pids" in message
+
+
+async def test_as_many_processes_as_a_build_may_have_are_left_alone(tmp_path: Path) -> None:
+    command = "for i in $(seq 40); do sleep 0.7 & done; wait; mkdir o; echo x >o/a"
+    async with daemon(tmp_path, **commanded(command, limits={"pids": 60})) as fake:
+        assert await build(fake, tmp_path / "work", {"SCALEMESH_SANDBOX": "container"}, in_a_container()) == 0

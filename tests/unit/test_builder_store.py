@@ -308,7 +308,7 @@ def _aged(given: Signed | None, age_s: float) -> Signed | None:
 
 
 def _job(ca_bundle: str) -> Job:
-    limits = Limits(time_s=1, disk_bytes=1, output_bytes=1, output_files=1, log_bytes=1)
+    limits = Limits(time_s=1, disk_bytes=1, pids=1, output_bytes=1, output_files=1, log_bytes=1)
     return Job(
         source=UploadSource(files=()), settings=Settings(), env={}, public_env={}, limits=limits, ca_bundle=ca_bundle
     )

@@ -108,7 +108,7 @@ def test_where_a_build_has_the_daemons_proxy_no_other_is_named_to_it() -> None:
         settings=Settings(),
         env={"REGION": "us"},
         public_env={},
-        limits=Limits(time_s=1, disk_bytes=1, output_bytes=1, output_files=1, log_bytes=1),
+        limits=Limits(time_s=1, disk_bytes=1, pids=1, output_bytes=1, output_files=1, log_bytes=1),
         operator_env=operator,
     )
     env, refused = variables.for_commands(job, None, base, {}, "/work/home")

@@ -38,6 +38,23 @@ def test_any_change_of_the_source_is_another_fingerprint(tmp_path: Path) -> None
     assert len({fingerprint_of(PACKAGE), changed, fingerprint_of(copy)}) == 3
 
 
+def test_who_has_begun_stays_the_builder_that_it_was_while_its_files_are_replaced(tmp_path: Path) -> None:
+    copy = tmp_path / "builder"
+    copy.mkdir()
+    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("*.toml")]:
+        (copy / path.name).write_bytes(path.read_bytes())
+    ask = f"""
+import sys; sys.path.insert(0, {str(tmp_path)!r})
+from pathlib import Path
+from builder.packing import fingerprint, default_image
+print(fingerprint())
+Path({str(copy / "more.py")!r}).touch()
+print(fingerprint(), default_image())
+"""
+    said = subprocess.run([sys.executable, "-I", "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    assert said == [fingerprint(), fingerprint(), f"scalemesh-builder:{fingerprint()}"]
+
+
 def test_caches_of_python_and_what_is_no_source_are_not_packed(tmp_path: Path) -> None:
     write_zipapp(PACKAGE, tmp_path / "builder.pyz")
     names = zipfile.ZipFile(tmp_path / "builder.pyz").namelist()

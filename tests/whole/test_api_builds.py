@@ -36,6 +36,7 @@ class Builder:
         answer = await self._socket.post(f"/build/v1/{path}", data=data, headers=self._token)
         found: dict[str, Any] = await answer.json(content_type=None)
         assert answer.status == status, found
+        assert answer.content_type == ("application/json" if status < 400 else "application/problem+json")
         return found
 
     async def put(self, path: str, data: bytes) -> int:
@@ -65,6 +66,7 @@ async def builder(host: ControlHost, socket: Browser) -> Builder:
 
 async def test_a_build_goes_from_claim_to_a_live_site(host: ControlHost, builder: Builder) -> None:
     claim = await builder.say("claim", {"nonce": "n"})
+    assert claim["limits"]["pids"] == 512
     assert (claim["deployment"], claim["source"]["url"]) == (builder.deployment, "https://git.example/a/site")
     lines = [[1_700_000_000_000, "out", "build", "hello"]]
     assert await builder.say("lines", {"seq": 1, "lines": lines}) == {"next": 2}

@@ -261,6 +261,15 @@ async def test_a_fork_bomb_is_told_and_dies(image: str, tmp_path: Path, users: s
     assert fake.finished["peak"]["pids"] == 128
 
 
+@pytest.mark.parametrize("users", USERS)
+async def test_a_fork_bomb_dies_where_the_engine_limits_no_processes(image: str, tmp_path: Path, users: str) -> None:
+    """The builder counts them; what has left the group of the command dies as well."""
+    script = "for i in $(seq 200); do setsid sh -c 'trap \"\" TERM; sleep 60' & done; wait"
+    fake = await built(replace(USERS[users], pids=-1), tmp_path, image, script, limits={"pids": 90})
+    assert why(fake)[0] == "too_many_processes"
+    assert re.search(r"more than its 90 processes.*builds\.pids", why(fake)[1])
+
+
 @pytest.mark.parametrize("has_init", [False, True])
 async def test_processes_that_are_left_and_end_do_not_count_for_long(
     image: str, tmp_path: Path, has_init: bool
