@@ -113,7 +113,7 @@ class DockerExecutor:
                     left_s = ends.left_s(found)
                     if left_s <= 0:
                         await self._engine.call(partial(_with, ends.kill, found))
-                except (UnreachableError, NotFound) as error:
+                except (UnreachableError, RefusedError, NotFound) as error:
                     log.warning("the docker engine is waited for", extra={"error": str(error)})
                     left_s = ASK_AGAIN_S
                 with suppress(TimeoutError):
@@ -123,13 +123,20 @@ class DockerExecutor:
     async def stop(self, ref: JobRef) -> None:
         """See the port."""
         async with self._locked(ref.deployment):
-            await self._forget(ref.deployment, ref.attempt)
+            try:
+                await self._forget(ref.deployment, ref.attempt)
+            except RefusedError as error:
+                raise UnreachableError("the container cannot be removed", why=str(error), fix=error.fix) from error
 
     async def running(self) -> Sequence[JobRef]:
         """See the port."""
+        try:
+            containers = await self._containers(None)
+        except RefusedError as error:
+            raise UnreachableError("containers cannot be listed", why=str(error), fix=error.fix) from error
         return [
             ref_of(found.labels, found.name)
-            for found in await self._containers(None)
+            for found in containers
             if found.labels.get(PART) == "job" and not found.labels[DEPLOYMENT].startswith(PROOF_PREFIX)
             if found.status != NEVER_BEGAN  # a start that was cut off: the next does it anew, else it is swept
         ]
