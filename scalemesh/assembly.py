@@ -238,7 +238,7 @@ def assemble(
     endings = Endings(ledger, stored.receiving, logs, now=now)
     scheduler = Scheduler(
         ledger, executors, room, endings, logs, tokens, storage.disk,
-        builds=builds, socket=str(config.builds_socket), now=now,
+        builds=builds, git=config.git, socket=str(config.builds_socket), now=now,
     )  # fmt: skip
     publisher = Publisher(
         ledger, stored, endings, logs, windows,

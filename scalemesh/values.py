@@ -210,6 +210,7 @@ class BuildJob:
     token: Secret
     limits: Limits
     network: Network = Network.FULL
+    repository: str | None = None  #: the folder of this machine that it fetches from; None: its source is elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

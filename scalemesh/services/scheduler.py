@@ -14,7 +14,7 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
-from scalemesh.config import Builds
+from scalemesh.config import Builds, Git
 from scalemesh.db import aliases, deployments, projects, queue
 from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
@@ -28,6 +28,7 @@ from scalemesh.services.executors import Executors, answered
 from scalemesh.services.ledger import Ledger
 from scalemesh.services.log_pipeline import LogPipeline
 from scalemesh.services.room import Load, Pool, Room
+from scalemesh.services.sources import repository_folder
 from scalemesh.services.vault import BuildTokens
 from scalemesh.services.verdict import verdict
 from scalemesh.values import BuildEnd, BuildJob, Deployment, DeploymentId, EndCause, JobRef, Reason, State
@@ -58,6 +59,7 @@ class Scheduler:
         disk: DiskRoom,
         *,
         builds: Builds,
+        git: Git,
         socket: str,
         now: Callable[[], datetime],
     ) -> None:
@@ -66,7 +68,7 @@ class Scheduler:
         self._executors, self._room, self._disk = executors, room, disk
         self._told: set[DeploymentId] = set()  #: whose logs say that they wait for the disk
         self._endings, self._logs, self._tokens = endings, logs, tokens
-        self._builds, self._socket, self._now = builds, socket, now
+        self._builds, self._git, self._socket, self._now = builds, git, socket, now
         self._adoption = Adoption(ledger.database, executors, lease=self._lease)
         self._woken = asyncio.Event()
         self._open: set[str] = set()  #: executors whose running builds are adopted: they take from the queue
@@ -197,6 +199,7 @@ class Scheduler:
             token=self._tokens.make(deployment.id, deployment.attempt),
             limits=self._builds.limits(),
             network=self._builds.network,
+            repository=repository_folder(deployment.git_url or "", self._git),
         )
         executor = self._executors.of(deployment)
         fault("start.before")

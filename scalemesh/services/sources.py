@@ -3,7 +3,7 @@
 import re
 from pathlib import Path, PurePosixPath
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from scalemesh.config import Git
 from scalemesh.errors import InvalidError
@@ -37,6 +37,19 @@ def check_git_url(url: str, allowed: Git) -> str:
         shown = re.sub(r"//[^/@]*@", "//…@", url[:200])
         raise InvalidError(f"{shown!r} cannot be deployed from", why=problem, fix="see [git] allow in the config")
     return url
+
+
+def repository_folder(url: str, allowed: Git) -> str | None:
+    """The folder of this machine that a fetch from *url* reads, spelled as in the URL; None: it reads none.
+
+    It holds one repository and nothing else: of a checkout it is ``.git``. Looked for in the order of git itself
+    (gitrepository-layout, ``enter_repo``).
+    """
+    if urlsplit_or_none(url) != "file" or not _below(url, allowed.file_root):
+        return None
+    named = Path(unquote(urlsplit(url).path))
+    longer = named.parent / f"{named.name}.git"
+    return next((str(each) for each in (named / ".git", named, longer / ".git", longer) if _is_git(each)), None)
 
 
 def check_branch(branch: str) -> str:
@@ -90,4 +103,14 @@ def _below(url: str, root: Path | None) -> bool:
     parts = urlsplit(url)
     if root is None or parts.netloc not in ("", "localhost"):
         return False
-    return Path(parts.path).resolve().is_relative_to(root.resolve())
+    try:
+        return Path(unquote(parts.path)).resolve().is_relative_to(root.resolve())
+    except (ValueError, RuntimeError):  # a NUL, a ring of symbolic links
+        return False
+
+
+def _is_git(folder: Path) -> bool:
+    try:
+        return (folder / "objects").is_dir()
+    except PermissionError:  # not for the daemon's user; whoever fetches may be another
+        return True

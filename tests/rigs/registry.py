@@ -18,17 +18,22 @@ from aiohttp import web
 _TYPES: Final = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 _LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+_CODES: Final = {404: "MANIFEST_UNKNOWN", 429: "TOOMANYREQUESTS", 503: "UNAVAILABLE"}
 _MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Registry:
-    """Asks for one user's password. Holds its layer back while ``flowing`` is not set."""
+    """Asks for one user's password. Holds its layer back while ``flowing`` is not set.
+
+    ``broken`` are statuses that are answered instead: for ``manifests``, or for the image's ``config``.
+    """
 
     def __init__(self, labels: Mapping[str, str], user: str, password: str) -> None:
         self.flowing = asyncio.Event()
         self.flowing.set()
         self.asked_for_layer = asyncio.Event()
         self.pulls = 0
+        self.broken: dict[str, int] = {}
         self.address = ""
         self._entry = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         self._manifest, self._blobs = _image(labels)
@@ -41,6 +46,10 @@ class Registry:
         if request.headers.get("Authorization") != self._entry:
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="a test"'})
         kind, _, name = request.path.removeprefix("/v2/builders/").partition("/")
+        part = "config" if self._blobs.get(name, b"").startswith(b"{") else kind
+        if part in self.broken:
+            told = {"code": _CODES[self.broken[part]], "message": _CODES[self.broken[part]].lower().replace("_", " ")}
+            return web.json_response({"errors": [told]}, status=self.broken[part])
         if kind == "manifests":
             self.pulls += 1
             headers = {"Content-Type": _TYPES, "Docker-Content-Digest": _digest(self._manifest)}

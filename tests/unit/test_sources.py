@@ -1,14 +1,25 @@
 """What may be named as a source."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from scalemesh.config import Git
 from scalemesh.errors import InvalidError
-from scalemesh.services.sources import check_branch, check_commit, check_git_url, check_root_directory
+from scalemesh.services.sources import (
+    check_branch,
+    check_commit,
+    check_git_url,
+    check_root_directory,
+    repository_folder,
+)
 
 BOTH = Git()
+
+
+def git(*words: str) -> None:
+    subprocess.run(["git", *words], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("url", ["https://git.example/a/b.git", "ssh://git@git.example/a", "git@git.example:a/b.git"])
@@ -40,9 +51,39 @@ def test_file_urls_lie_below_their_root(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "link").symlink_to("/etc")
     assert check_git_url(f"file://{tmp_path}/in", allowed)
-    for url in (f"file://{tmp_path}/../x", "file:///etc", f"file://{tmp_path}/link", f"file://host{tmp_path}/in"):
+    (tmp_path / "ring").symlink_to("ring")
+    inside = ("/../x", "/%2e%2e/x", "/link", "/link/passwd", "/ring", "/%00")
+    for url in (*(f"file://{tmp_path}{path}" for path in inside), "file:///etc", f"file://host{tmp_path}/in"):
         with pytest.raises(InvalidError):
             check_git_url(url, allowed)
+        assert repository_folder(url, allowed) is None
+
+
+def test_a_fetch_reads_one_folder_of_this_machine(tmp_path: Path) -> None:
+    """Which one is git's own choice: see that it fetches from each, and from nothing that we find no folder for."""
+    allowed = Git(allow=("file", "https"), file_root=tmp_path)
+    for bare in ("one.git", "with blank", "deep/two.git"):
+        git("init", "-q", "--bare", str(tmp_path / bare))
+    git("init", "-q", str(tmp_path / "checkout"))
+    (tmp_path / "named").symlink_to("one.git")
+    read = {
+        "one.git": "one.git", "one": "one.git", "with%20blank": "with blank", "deep/two": "deep/two.git",
+        "checkout": "checkout/.git", "checkout/.git": "checkout/.git", "named": "named",
+        "": None, "deep": None, "nothing.git": None, "checkout/src": None,
+    }  # fmt: skip
+    for path, folder in read.items():
+        url = f"file://{tmp_path}/{path}"
+        assert repository_folder(url, allowed) == (str(tmp_path / folder) if folder else None), path
+        done = subprocess.run(["git", "ls-remote", url], capture_output=True, check=False)
+        assert (done.returncode == 0) is (folder is not None), path
+    assert repository_folder("https://git.example/one.git", allowed) is None
+
+
+def test_a_root_that_is_a_repository_shows_nothing_beside_it(tmp_path: Path) -> None:
+    git("init", "-q", str(tmp_path))
+    git("init", "-q", "--bare", str(tmp_path / "other.git"))
+    allowed = Git(allow=("file",), file_root=tmp_path)
+    assert repository_folder(f"file://{tmp_path}", allowed) == str(tmp_path / ".git")
 
 
 @pytest.mark.parametrize("branch", ["main", "feature/login", "v1.2", "ümlaut", "a-b_c"])

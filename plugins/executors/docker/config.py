@@ -43,10 +43,7 @@ class DockerConfig:
     file_root: str = field(default="", metadata=GIVEN)
 
     def __post_init__(self) -> None:
-        if self.host and not self.host.startswith(("unix://", "tcp://")):
-            raise ValueError(f"host = {self.host!r}: must begin with unix:// or tcp://")
-        if bool(self.tls_cert) != bool(self.tls_key):
-            raise ValueError("tls_cert and tls_key go together")
+        self._check_engine()
         if not 0 <= self.cpus <= 1024:
             raise ValueError(f"cpus = {self.cpus}: must be 0 to 1024")
         for name in ("tmp_mib", "log_mib"):
@@ -56,6 +53,18 @@ class DockerConfig:
             raise ValueError(f"labels.{mine[0]}: names that begin with scalemesh. are our own")
         if not 0 <= self.keep_images <= 1000:
             raise ValueError(f"keep_images = {self.keep_images}: must be 0 to 1000")
+
+    def _check_engine(self) -> None:
+        if not self.engine.startswith(("unix://", "tcp://")):
+            name = "host" if self.host else "DOCKER_HOST, of the environment,"
+            raise ValueError(f"{name} = {self.engine!r}: must begin with unix:// or tcp://")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key go together")
+        if self.bridge in ("host", "none") or self.bridge.startswith("container:"):
+            raise ValueError(
+                f"bridge = {self.bridge!r}: that is no network of the build's own, and what is shut for it would be shut "
+                "for whose it is; name a network that `docker network ls` lists with the driver bridge"
+            )
 
     @property
     def engine(self) -> str:

@@ -1,5 +1,6 @@
 """What became of a container, and how it is ended. Everything here blocks."""
 
+import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -76,18 +77,30 @@ def output(container: Any) -> str:
     return str(lines[-1]) if lines else ""
 
 
-def first_line(container: Any) -> str:
-    """The first line that it prints; empty if it ends without one."""
+def first_line(container: Any, within_s: float) -> str:
+    """The first line that it prints; empty if it ends without one, or prints none in time.
+
+    The client follows a log without a limit, also where the engine has gone without a word.
+    """
     data = b""
     stream = container.logs(stream=True, follow=True)
+    limit = threading.Timer(within_s, _break_off, [stream])
+    limit.daemon = True
+    limit.start()
     try:
         for chunk in stream:
             data += chunk
             if b"\n" in data or len(data) > MOST_WORDS:
                 break
     finally:
+        limit.cancel()
         close_stream(stream)
     return data.partition(b"\n")[0].decode(errors="replace").strip()
+
+
+def _break_off(stream: Any) -> None:
+    with suppress(OSError, ValueError, AttributeError):
+        stream.close()  # wakes its reader, which lets go of the rest
 
 
 def _last_words(container: Any) -> str:

@@ -20,6 +20,7 @@ TIMEOUT_S: Final = 30
 PING_S: Final = 4
 CLOSE_S: Final = 2.0
 OLDEST: Final = "1.40"  #: spoken until the engine has told what it speaks
+BAD: Final = 400
 CONFLICT: Final = 409
 
 T = TypeVar("T")
@@ -71,6 +72,9 @@ class Engine:
         except NotFound:
             raise
         except APIError as error:
+            if error.status_code == BAD and "client version" in _words(error):
+                self._forget_client()
+                raise UnreachableError("the docker engine has been exchanged for another", why=_words(error)) from error
             if error.status_code == CONFLICT:  # what a daemon asked that was killed meanwhile is being done
                 raise UnreachableError("the docker engine is at it already", why=_words(error)) from error
             if error.status_code and error.status_code < 500:
@@ -86,6 +90,13 @@ class Engine:
             if self._client is None:
                 self._client = self._connected(TIMEOUT_S)
             return self._client
+
+    def _forget_client(self) -> None:
+        """One for an engine that speaks what this one does not: the next call asks what that is."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     def _connected(self, timeout_s: int) -> Any:
         """A client that has asked the engine which version it speaks."""

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 GRACE_S: Final = 30.0  #: a builder may go on so long after its time limit, which it keeps itself
 ASK_AGAIN_S: Final = 2.0  #: while the engine does not answer
 SWEEP_S: Final = 600.0
-HOLDER_S: Final = 10.0
+HOLDER_S: Final = 20.0  #: a container's Python takes so long to begin on a machine that is busy
 CHECK_S: Final = 9.0
 FORGET_S: Final = 0.8
 TOLD_WITHIN_S: Final = 60.0
@@ -37,9 +37,17 @@ class DockerExecutor:
     Config = DockerConfig
 
     def __init__(
-        self, config: DockerConfig, engine: Engine, watcher: Watcher, *, grace_s: float, patience_s: float
+        self,
+        config: DockerConfig,
+        engine: Engine,
+        watcher: Watcher,
+        *,
+        grace_s: float,
+        patience_s: float,
+        holder_s: float,
     ) -> None:
-        self._config, self._engine, self._watcher, self._patience_s = config, engine, watcher, patience_s
+        self._config, self._engine, self._watcher = config, engine, watcher
+        self._patience_s, self._holder_s = patience_s, holder_s
         self._recipe = Recipe(config, grace_s)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pull: asyncio.Task[None] | None = None
@@ -53,11 +61,12 @@ class DockerExecutor:
         grace_s: float = GRACE_S,
         renew_s: float = RENEW_S,
         patience_s: float = PULLED_WITHIN_S,
+        holder_s: float = HOLDER_S,
     ) -> AsyncIterator[Self]:
         """Begin to listen to the engine, which need not be up; running jobs go on when this ends."""
         engine = Engine(config)
         watcher = Watcher(engine, config.owner)
-        executor = cls(config, engine, watcher, grace_s=grace_s, patience_s=patience_s)
+        executor = cls(config, engine, watcher, grace_s=grace_s, patience_s=patience_s, holder_s=holder_s)
         tasks = [asyncio.create_task(executor._sweep()), asyncio.create_task(watcher.renew(renew_s))]
         try:
             yield executor
@@ -104,7 +113,7 @@ class DockerExecutor:
                     left_s = ends.left_s(found)
                     if left_s <= 0:
                         await self._engine.call(partial(_with, ends.kill, found))
-                except (UnreachableError, NotFound) as error:
+                except (UnreachableError, RefusedError, NotFound) as error:
                     log.warning("the docker engine is waited for", extra={"error": str(error)})
                     left_s = ASK_AGAIN_S
                 with suppress(TimeoutError):
@@ -114,13 +123,20 @@ class DockerExecutor:
     async def stop(self, ref: JobRef) -> None:
         """See the port."""
         async with self._locked(ref.deployment):
-            await self._forget(ref.deployment, ref.attempt)
+            try:
+                await self._forget(ref.deployment, ref.attempt)
+            except RefusedError as error:
+                raise UnreachableError("the container cannot be removed", why=str(error), fix=error.fix) from error
 
     async def running(self) -> Sequence[JobRef]:
         """See the port."""
+        try:
+            containers = await self._containers(None)
+        except RefusedError as error:
+            raise UnreachableError("containers cannot be listed", why=str(error), fix=error.fix) from error
         return [
             ref_of(found.labels, found.name)
-            for found in await self._containers(None)
+            for found in containers
             if found.labels.get(PART) == "job" and not found.labels[DEPLOYMENT].startswith(PROOF_PREFIX)
             if found.status != NEVER_BEGAN  # a start that was cut off: the next does it anew, else it is swept
         ]
@@ -216,11 +232,10 @@ class DockerExecutor:
         """Start the container whose network the job shares, and wait until it has shut it."""
         made = await self._engine.call(lambda client: client.containers.create(name=name, **self._recipe.holder(job)))
         await self._engine.call(lambda _: made.start())
-        try:
-            async with asyncio.timeout(HOLDER_S):
-                said = await self._engine.call(lambda _: ends.first_line(made))
-        except TimeoutError:
-            said = f"it said nothing within {HOLDER_S:.0f} s"
+        said = await self._engine.call(lambda _: ends.first_line(made, self._holder_s))
+        if not said:  # a machine under load: not the holder's word on this engine
+            why = f"the container that shuts it said nothing within {self._holder_s:g} s"
+            raise UnreachableError("the network of a build is not shut yet", why=why)
         if said != "ready":
             fix = "look at the engine's log, or set builds.network to packages"
             raise RefusedError("the network of builds cannot be shut in this engine", why=said, fix=fix)

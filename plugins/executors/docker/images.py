@@ -1,19 +1,33 @@
 """The image that jobs run: provided, compared with this release's builder, swept when it is old. Everything blocks."""
 
+import json
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from docker import auth
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.utils import parse_repository_tag
+from requests.exceptions import RequestException
 
 from builder.packing import fingerprint
 from plugins.executors.docker.config import DockerConfig
 from plugins.executors.docker.recipe import DEPLOYMENT, NEVER_BEGAN, OWNER, PART, PROOF_PREFIX
-from scalemesh.errors import RefusedError
+from scalemesh.errors import RefusedError, UnreachableError
 
 LABEL: Final = "scalemesh.builder"
 ORPHAN_S: Final = 60.0
+CONNECT_S: Final = 30.0
+SILENT_S: Final = 300.0
+NEVER_STATUS: Final = frozenset({400, 401, 403, 404})
+#: Of engines and registries, where asking again will not help; engines put many of these into a status of 500.
+#: Whatever else is told is tried again: a registry's limit, a full disk, a cut.
+NEVER: Final = (
+    *("unauthorized", "no basic auth", "denied", "authentication required", "incorrect username"),
+    *("manifest unknown", "name unknown", "not found", "does not exist", "no matching manifest", "invalid reference"),
+    "http 404",
+)
 
 
 def is_wanted(client: Any, config: DockerConfig) -> bool:
@@ -23,20 +37,44 @@ def is_wanted(client: Any, config: DockerConfig) -> bool:
     return config.pull == "always" or _found(client, config) is None
 
 
-def pull(client: Any, config: DockerConfig) -> None:
-    """Pull it. Takes as long as it takes.
+def pull(client: Any, config: DockerConfig, *, silent_s: float = SILENT_S) -> None:
+    """Pull it. Takes as long as it takes, while the engine tells of it: *silent_s* without a word is the end.
+
+    Not by the client's own ``images.pull``: that waits for ever, and takes an error in mid-pull for the end of it.
 
     Raises:
-        RefusedError: it cannot be had.
+        RefusedError: there is no such image for us.
+        UnreachableError: it cannot be had now.
     """
-    login = None
+    name, tag = parse_repository_tag(config.image)
+    said = {"params": {"fromImage": name, "tag": tag or "latest"}, "headers": _login(client.api, config, name)}
+    url = f"{client.api.base_url}/v{client.api.api_version}/images/create"
+    try:
+        with client.api.post(url, **said, stream=True, timeout=(CONNECT_S, silent_s)) as answer:
+            for line in answer.iter_lines():
+                _look_at(json.loads(line), answer.status_code, config.image)
+    except (RequestException, ValueError) as error:
+        raise UnreachableError(f"image {config.image} cannot be pulled now", why=str(error)[-400:]) from error
+
+
+def _login(api: Any, config: DockerConfig, name: str) -> dict[str, str]:
+    """The header that the registry's user is told by; without one of ours, what the docker program keeps for it."""
     if config.registry_user:
         login = {"username": config.registry_user, "password": str(config.registry_password)}
-    name, tag = parse_repository_tag(config.image)
-    try:
-        client.images.pull(name, tag=tag or "latest", auth_config=login)
-    except (NotFound, APIError) as error:
-        raise absent(config.image_name, f"it cannot be pulled: {error.explanation or error}"[-400:]) from error
+        return {"X-Registry-Auth": auth.encode_header(login)}
+    registry, _ = auth.resolve_repository_name(name)
+    kept = auth.get_config_header(api, registry)
+    return {"X-Registry-Auth": kept} if kept else {}
+
+
+def _look_at(told: Mapping[str, Any], status: int, image: str) -> None:
+    """Raise what the engine told, if that is an error: by its status, or in the midst of its tale."""
+    detail = told.get("errorDetail") or {}
+    why = str(told.get("error") or detail.get("message") or (told.get("message") if status >= 400 else "") or "")
+    if status in NEVER_STATUS or any(word in why.lower() for word in NEVER):
+        raise absent(image, f"it cannot be pulled: {why}"[-400:])
+    if why:
+        raise UnreachableError(f"image {image} cannot be pulled now", why=why[-400:])
 
 
 def see(client: Any, config: DockerConfig) -> None:

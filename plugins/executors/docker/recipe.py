@@ -155,9 +155,16 @@ class Recipe:
             found.append(_bound(str(folder), SOCKETS))
         if self.config.is_local and self.config.ca_bundle:
             found.append(_bound(self.config.ca_bundle, AUTHORITIES))
-        if self.config.is_local and self.config.file_root:
-            found.append(_bound(self.config.file_root, self.config.file_root))
+        if self.config.is_local and job.repository:
+            found.append(self._repository(job.repository))
         return found
+
+    def _repository(self, folder: str) -> Any:
+        """That one alone: commands see what the builder sees, and the others are other projects'."""
+        source = Path(folder).resolve()
+        if not source.is_relative_to(Path(self.config.file_root).resolve()):
+            raise RefusedError(f"{folder} lies outside git.file_root", fix="deploy from a repository below it")
+        return _bound(str(source), folder)
 
     def _reach(self) -> Reach:
         """What is near: the addresses of this machine, and of the engine's where that is another.

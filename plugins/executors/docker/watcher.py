@@ -73,6 +73,9 @@ class Watcher:
             except (DockerException, RequestException, OSError, ValueError) as error:
                 log.debug("the engine's events broke off", extra={"error": str(error)})
                 failures += 1
+            except Exception:
+                log.exception("a bug: the engine's events could not be read")
+                failures += 1
             self._ended.wait(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
 
     def _read(self) -> None:

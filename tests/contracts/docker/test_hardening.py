@@ -98,26 +98,50 @@ async def test_what_the_operator_shares_with_builds_is_there_and_cannot_be_writt
 ) -> None:
     authorities, root = tmp_path / "ca.pem", tmp_path / "repositories"
     authorities.write_text("an authority")
-    root.mkdir()
-    (root / "one").write_text("a repository")
+    for name in ("own", "others"):
+        (root / name).mkdir(parents=True)
+        (root / name / "HEAD").write_text("a repository")
+    (root / "named").symlink_to("own")
     place.config = replace(place.config, ca_bundle=str(authorities), file_root=str(root), labels={"team": "web"})
     program = f"""
-        print(open(os.environ["SCALEMESH_CA"]).read(), open("{root}/one").read())
-        for path in (os.environ["SCALEMESH_CA"], "{root}/one", "{root}/two"):
+        print(open(os.environ["SCALEMESH_CA"]).read(), open("{root}/named/HEAD").read(), os.listdir("{root}"))
+        for path in (os.environ["SCALEMESH_CA"], "{root}/named/HEAD", "{root}/named/new"):
             try:
                 open(path, "w")
             except OSError as error:
                 print(error.strerror)
     """
     async with place.open() as executor:
-        ref = await executor.start(place.job(program))
+        ref = await executor.start(replace(place.job(program), repository=f"{root}/named"))
         assert (await executor.wait(ref)).cause is EndCause.OK
         said = docker("logs", ref.where).splitlines()
         for kind in ("container", "volume"):
             (facts,) = json.loads(docker(kind, "inspect", ref.where))
             assert (facts.get("Labels") or facts["Config"]["Labels"])["team"] == "web"
         await executor.stop(ref)
-    assert said == ["an authority a repository", *["Read-only file system"] * 3]
+    assert said == ["an authority a repository ['named']", *["Read-only file system"] * 3]
+
+
+async def test_a_build_from_elsewhere_sees_no_repository_of_this_machine(place: DockerPlace, tmp_path: Path) -> None:
+    root = tmp_path / "repositories"
+    (root / "others").mkdir(parents=True)
+    place.config = replace(place.config, file_root=str(root))
+    async with place.open() as executor:
+        ref = await executor.start(place.job(f"print(os.path.exists('{root}'))"))
+        await executor.wait(ref)
+        assert docker("logs", ref.where) == "False"
+        await executor.stop(ref)
+
+
+async def test_a_repository_that_became_a_link_to_elsewhere_is_refused(place: DockerPlace, tmp_path: Path) -> None:
+    root = tmp_path / "repositories"
+    root.mkdir()
+    (root / "site.git").symlink_to("/etc")
+    place.config = replace(place.config, file_root=str(root))
+    async with place.open() as executor:
+        with pytest.raises(RefusedError, match=r"outside git\.file_root"):
+            await executor.start(replace(place.job("sys.exit(0)"), repository=f"{root}/site.git"))
+    assert await place.leftovers() == []
 
 
 def test_labels_of_the_operator_cannot_be_taken_for_ours() -> None:

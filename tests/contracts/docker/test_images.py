@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Literal
 
 import docker as client_package
 import pytest
 
 from builder.packing import fingerprint
 from plugins.executors.docker import DockerConfig, DockerExecutor, images
+from plugins.executors.docker.engine import Engine
 from scalemesh.errors import RefusedError, UnreachableError
 from scalemesh.values import DeploymentId, JobRef, Secret
 from tests.contracts.executor.places.docker import DockerPlace
@@ -83,6 +85,32 @@ async def test_a_wrong_password_is_told(place: DockerPlace, shop: registry.Regis
     assert "cannot be pulled" in told.value.why
     assert OTHER not in repr(place.config)
     assert PASSWORD not in str(told.value)
+
+
+@pytest.mark.parametrize(("part", "status"), [("manifests", 429), ("manifests", 503), ("config", 503)])
+@pytest.mark.parametrize("pull", ["missing", "always"])
+async def test_a_registry_that_cannot_now_is_asked_again_later(
+    place: DockerPlace, shop: registry.Registry, part: str, status: int, pull: Literal["missing", "always"]
+) -> None:
+    """The config is fetched when the engine has begun to tell: its answer has a good status by then."""
+    place.config = replace(place.config, pull=pull)
+    shop.broken = {part: status}
+    async with place.open() as executor:
+        with pytest.raises(UnreachableError, match="cannot be pulled now") as told:
+            await executor.start(place.job("sys.exit(0)"))
+        assert told.value.why
+        shop.broken = {"manifests": 404}
+        with pytest.raises(RefusedError, match="there is no image"):
+            await executor.start(place.job("sys.exit(0)"))
+
+
+async def test_a_pull_of_which_nothing_is_heard_is_given_up(place: DockerPlace, shop: registry.Registry) -> None:
+    shop.flowing.clear()
+    engine = Engine(place.config)
+    with pytest.raises(UnreachableError, match="cannot be pulled now"):
+        await engine.call_apart(lambda client: images.pull(client, place.config, silent_s=0.5))
+    assert tags(shop.address) == []
+    await engine.close()
 
 
 async def test_a_job_whose_image_is_long_in_coming_is_tried_later(place: DockerPlace, shop: registry.Registry) -> None:

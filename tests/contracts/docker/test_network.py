@@ -12,7 +12,7 @@ import pytest
 from builder.holder import resolvers
 from plugins.executors.docker import DockerExecutor
 from plugins.executors.docker.recipe import Recipe
-from scalemesh.errors import RefusedError
+from scalemesh.errors import RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.values import EndCause, Network
 from tests.contracts.docker.conftest import Run
 from tests.contracts.executor.places.docker import DockerPlace
@@ -139,6 +139,33 @@ async def test_a_network_that_an_address_cannot_keep_is_refused(place: DockerPla
             await executor.start(replace(place.job("sys.exit(0)"), url=None, network=network))
         assert "builds.public_url" in told.value.fix
     assert await place.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("holder", "error", "said"),
+    [
+        ("sleep 60", UnreachableError, "said nothing within 1 s"),
+        ("true", UnreachableError, "said nothing"),
+        ("echo the network cannot be shut: no such rule", RefusedError, "the network cannot be shut: no such rule"),
+    ],
+)
+async def test_a_network_is_refused_only_where_it_is_said_that_it_cannot_be_shut(
+    place: DockerPlace, holder: str, error: type[ScaleMeshError], said: str
+) -> None:
+    """One whose holder is slow may be shut in time at the next try, when the machine is less busy."""
+    tag = f"scalemesh-holder-{place.owner}:1"
+    container = docker("create", place.config.image)
+    docker("commit", "--change", f'ENTRYPOINT ["/bin/sh", "-c", "{holder}"]', container, tag)
+    docker("rm", "--volumes", container)
+    place.config = replace(place.config, image=tag)
+    try:
+        async with DockerExecutor.open(place.config, holder_s=1) as executor:
+            with pytest.raises(error) as told:
+                await executor.start(replace(place.job("sys.exit(0)"), network=Network.FULL))
+        assert said in told.value.why
+        assert await place.leftovers() == []
+    finally:
+        docker("image", "rm", tag)
 
 
 async def test_names_are_found_also_on_a_network_of_the_operators_own(place: DockerPlace, service: str) -> None:

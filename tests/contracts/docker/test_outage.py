@@ -6,14 +6,14 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from plugins.executors.docker import DockerExecutor
 from scalemesh.errors import UnreachableError
-from scalemesh.values import EndCause
+from scalemesh.values import DeploymentId, EndCause, JobRef
 from tests.contracts.executor.places.docker import DockerPlace
 from tests.contracts.executor.processes import eventually
 from tests.rigs import tls
@@ -23,12 +23,24 @@ pytestmark = pytest.mark.timeout(90)
 ENGINE = "/var/run/docker.sock"
 
 
+@dataclass
+class Answers:
+    """Of the engine: what is found in them is exchanged for something of the same length."""
+
+    found: bytes = b""
+    instead: bytes = b""
+
+    def changed(self, data: bytes) -> bytes:
+        return data.replace(self.found, self.instead) if self.found else data
+
+
 class Relay:
     """Stands before the engine's socket, and can be cut, or fall silent."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.is_mute = False  #: takes connections and answers nothing
+        self.answers = Answers()
         self._server: asyncio.Server | None = None
         self._carried: set[asyncio.Task[None]] = set()
         self._streams: set[asyncio.Task[None]] = set()
@@ -76,7 +88,7 @@ class Relay:
             if b"/events?" in first:
                 self._streams.add(task)
             far_writer.write(first)
-            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer, self.answers))
         finally:
             far_writer.transport.abort()
             if task in self._streams and self._server is not None and self._server.is_serving():
@@ -86,10 +98,10 @@ class Relay:
             self._streams.discard(task)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: Answers | None = None) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
-            writer.write(data)
+            writer.write(answers.changed(data) if answers else data)
             await writer.drain()
     with contextlib.suppress(OSError, RuntimeError):
         writer.write_eof()
@@ -127,6 +139,50 @@ async def test_a_stream_of_events_that_died_without_a_word_is_begun_anew(place: 
         relay.lose_streams()
         assert (await asyncio.wait_for(waiting, 20)).exit_code == 6
         await executor.stop(ref)
+
+
+async def test_an_engine_that_comes_back_older_is_spoken_to_in_its_own_version(
+    place: DockerPlace, relay: Relay
+) -> None:
+    """Told a version that it does not have, the client is refused by the engine as after a downgrade."""
+    version = docker("version", "--format", "{{.Server.APIVersion}}").encode()
+    relay.answers = Answers(b'"ApiVersion":"' + version, b'"ApiVersion":"9' + version[1:])
+    async with DockerExecutor.open(place.config, renew_s=1) as executor:
+        ref = JobRef(deployment=DeploymentId("dpl_one"), attempt=1, where="")
+        with pytest.raises(UnreachableError, match="exchanged for another"):
+            await executor.stop(ref)
+        with pytest.raises(UnreachableError, match="exchanged for another"):
+            await executor.running()
+        waiting = asyncio.create_task(executor.wait(ref))
+        relay.answers.found = b""
+        assert (await asyncio.wait_for(waiting, 20)).cause is EndCause.LOST
+        await executor.stop(ref)
+        ref = await executor.start(place.job("sys.exit(6)"))
+        assert (await executor.wait(ref)).exit_code == 6
+        await executor.stop(ref)
+
+
+async def test_what_the_engine_refuses_of_a_stop_is_asked_again(place: DockerPlace, relay: Relay) -> None:
+    """A proxy before an engine, which lets only some through, answers so."""
+    async with place.open() as executor:
+        ref = JobRef(deployment=DeploymentId("dpl_one"), attempt=1, where="")
+        relay.answers = Answers(b" 404 Not Found", b" 403 Forbidden")
+        with pytest.raises(UnreachableError, match="cannot be removed"):
+            await executor.stop(ref)
+        relay.answers.found = b""
+        await executor.stop(ref)
+
+
+async def test_events_that_are_no_events_make_nobody_deaf(
+    place: DockerPlace, relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No engine says such; whatever it is that we did not think of, the stream is begun anew."""
+    relay.answers = Answers(b'{"status":', b'7 {"stat":')
+    async with place.open() as executor:
+        ref = await executor.start(place.job("time.sleep(1.5); sys.exit(6)"))
+        assert (await asyncio.wait_for(executor.wait(ref), 20)).exit_code == 6
+        await executor.stop(ref)
+    assert "events could not be read" in caplog.text
 
 
 @pytest.mark.parametrize("spoke_before", [False, True])
