@@ -107,7 +107,9 @@ class KubernetesExecutor:
                 found += await findings.of_cluster(self._cluster, self._config)
                 if any(not finding.ok for finding in found):
                     return found
-                end = await self.wait(await self._jobs.start(job, words=("proof",)))
+                ref = await self._jobs.start(job, words=("proof",))
+                with self._watch.following(self._name(ref)) as news:  # nobody asks for its end again
+                    end = await self._end(ref, news)
                 return [*found, *findings.of_proof(end, self._config)]
         except TimeoutError:
             return [*found, findings.unproven(await self._held_up(job.deployment), PROOF_S)]
