@@ -24,7 +24,7 @@ class Recipe:
     """Knows the settings; describes what is to be made in the words of the API."""
 
     config: KubernetesConfig
-    grace_s: float  #: that a builder may go on after its time limit, which it keeps itself
+    grace_s: float  #: how much longer than the build's time limit, which the builder keeps itself, its pod may be there
 
     def name(self, deployment: DeploymentId, attempt: int) -> str:
         """Of Job and Secret alike; at most 63 characters, as a label's value must be."""
@@ -85,7 +85,7 @@ class Recipe:
         }
         return {
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": deadline_s,  # the kubelet keeps it, and the pod stays to tell
+            "activeDeadlineSeconds": deadline_s,  # the kubelet keeps it, from before it pulls the image
             "terminationGracePeriodSeconds": STOP_S,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
