@@ -11,6 +11,7 @@ DEPLOYMENT: Final = f"{OUR_PREFIX}deployment"
 ATTEMPT: Final = f"{OUR_PREFIX}attempt"
 NETWORK: Final = f"{OUR_PREFIX}network"  #: by which NetworkPolicies choose
 CONTAINER: Final = "builder"
+TMP: Final = "tmp"  #: the volume at /tmp
 STOP_S: Final = 2  #: between asking the processes of a job to end and killing them
 SPARE_MIB: Final = 256  #: more than the builder lets its build write, so that its words come first
 LOG_MIB: Final = 64  #: what a container prints counts as storage of its pod
@@ -100,7 +101,7 @@ class Recipe:
             "containers": [self._container(job, words, trusts)],
             "volumes": [
                 {"name": "work", "emptyDir": {"sizeLimit": f"{_mib(job.limits.disk_bytes) + SPARE_MIB}Mi"}},
-                {"name": "tmp", "emptyDir": {"sizeLimit": f"{config.tmp_mib}Mi"}},
+                {"name": TMP, "emptyDir": {"sizeLimit": f"{config.tmp_mib}Mi"}},
                 {
                     "name": "token",
                     "secret": {"secretName": self.name(job.deployment, job.attempt), "defaultMode": 0o440},
@@ -143,7 +144,7 @@ class Recipe:
             },
             "volumeMounts": [
                 {"name": "work", "mountPath": "/work"},
-                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
+                {"name": TMP, "mountPath": "/tmp"},  # noqa: S108 - inside the container
                 {"name": "token", "mountPath": FOLDER, "readOnly": True},
             ],
         }
@@ -155,6 +156,7 @@ class Recipe:
             "SCALEMESH_WORK": "/work",
             "SCALEMESH_SANDBOX": "container",
             "HOME": "/work/home",
+            "TMPDIR": "/work/tmp",  # counts as the build's disk; /tmp has a small limit of its own
         }
         return {**found, "SCALEMESH_CA": f"{FOLDER}/ca.pem"} if trusts else found
 

@@ -45,6 +45,7 @@ IS_HELD = """
         os.getpid() == 1,
         "SCALEMESH_TOKEN" not in os.environ and os.environ["SCALEMESH_SANDBOX"] == "container",
         os.environ["HOME"] == "/work/home" and os.environ["SCALEMESH_WORK"] == "/work",
+        os.environ["TMPDIR"] == "/work/tmp",
     ]
     sys.exit(0 if all(holds) else 10 + holds.index(False))
 """
