@@ -242,6 +242,7 @@ class BuildEnd:
     peak_memory_bytes: int | None = None
     peak_pids: int | None = None
     detail: str = ""
+    own_limit: str = ""  #: it went over a limit of the executor's own: which, and how to mend it, in sentences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

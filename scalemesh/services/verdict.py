@@ -43,6 +43,8 @@ def verdict(end: BuildEnd, reported: Mapping[str, object] | None, limits: Limits
 
 
 def _limit_message(end: BuildEnd, limits: Limits) -> str:
+    if end.own_limit:
+        return end.own_limit
     if end.cause is EndCause.OOM:
         peak = f"; the peak was {end.peak_memory_bytes // MIB} MiB" if end.peak_memory_bytes else ""
         return (

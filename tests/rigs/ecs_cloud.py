@@ -72,9 +72,10 @@ class Cloud:
 
 
 @asynccontextmanager
-async def cloud(config: EcsConfig = CONFIG, check_s: float = 9) -> AsyncIterator[Cloud]:
+async def cloud(config: EcsConfig = CONFIG, check_s: float = 9, unseen_s: float = 60) -> AsyncIterator[Cloud]:
     """AWS knows a definition that is as the settings want it, and no task."""
-    async with Aws.open(config) as aws, EcsExecutor.open(config, aws=aws, poll_s=0.01, check_s=check_s) as executor:
+    waits = {"poll_s": 0.01, "check_s": check_s, "unseen_s": unseen_s}
+    async with Aws.open(config) as aws, EcsExecutor.open(config, aws=aws, **waits) as executor:
         ecs = Answers(aws.client("ecs"))
         ecs.say("ListTasks", {"taskArns": []})
         ecs.say("DescribeTaskDefinition", error("ClientException", "Unable to describe task definition."))

@@ -16,6 +16,8 @@ from tests.rigs.aws_answers import error
 from tests.rigs.ecs_cloud import Cloud, arn, cloud, ended, job, ref, task
 from tests.rigs.ministack import KEYS
 
+MISSING = {"tasks": [], "failures": [{"arn": arn(), "reason": "MISSING"}]}
+
 
 @pytest.fixture(autouse=True)
 def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,16 +120,24 @@ async def test_throttling_is_waited_through_with_longer_pauses() -> None:
 
 
 async def test_a_task_that_aws_does_not_know_yet_is_not_lost() -> None:
+    """It may take AWS many looks to tell of a task that it has just started."""
     async with cloud() as aws:
-        missing = {"tasks": [], "failures": [{"arn": arn(), "reason": "MISSING"}]}
-        aws.ecs.say("DescribeTasks", missing, missing, {"tasks": [task()]}, missing, {"tasks": [ended()]})
+        aws.ecs.say("DescribeTasks", *[MISSING] * 12, {"tasks": [task()]}, MISSING, {"tasks": [ended()]})
         assert (await aws.executor.wait(ref())).cause is EndCause.OK
 
 
-async def test_a_task_that_aws_has_forgotten_is_lost() -> None:
+async def test_a_task_that_was_seen_and_is_forgotten_is_lost() -> None:
     async with cloud() as aws:
-        aws.ecs.say("DescribeTasks", {"tasks": [], "failures": [{"arn": arn(), "reason": "MISSING"}]})
+        aws.ecs.say("DescribeTasks", {"tasks": [task()]}, MISSING)
         assert (await aws.executor.wait(ref())).cause is EndCause.LOST
+
+
+async def test_a_task_that_aws_has_not_told_of_for_long_is_lost() -> None:
+    async with cloud(unseen_s=0.2) as aws:
+        aws.ecs.say("DescribeTasks", MISSING)
+        begun = asyncio.get_running_loop().time()
+        assert (await aws.executor.wait(ref())).cause is EndCause.LOST
+        assert asyncio.get_running_loop().time() - begun >= 0.2
 
 
 OVERDUE = {

@@ -58,6 +58,7 @@ async def test_a_task_is_asked_for_with_all_that_a_build_needs_and_no_more() -> 
                         {"name": "SCALEMESH_WORK", "value": "/work"},
                         {"name": "SCALEMESH_SANDBOX", "value": "container"},
                         {"name": "HOME", "value": "/work/home"},
+                        {"name": "TMPDIR", "value": "/work/tmp"},
                         {"name": "SCALEMESH_JOB", "value": f"{OWNER} dpl_one 1 90"},
                     ],
                 }

@@ -197,7 +197,7 @@ ERRORS: Mapping[str, tuple[Exception, type[ScaleMeshError], str]] = {
     "run": (denied("ecs:RunTask"), RefusedError, "allow ecs:RunTask to the daemon's role, see config/aws"),
     "pass role": (denied("iam:PassRole"), RefusedError, "allow iam:PassRole"),
     "key": (answer("UnrecognizedClientException", "The security token is invalid."), RefusedError, "credentials"),
-    "no key": (aws.NoCredentialsError(), RefusedError, "config/aws/ecs-policy.json"),
+    "no key": (aws.NoCredentialsError(), UnreachableError, "config/aws/ecs-policy.json"),
     "no region": (aws.NoRegionError(), RefusedError, "executor.ecs.region"),
 }
 

@@ -77,6 +77,7 @@ def test_a_pod_that_came_to_its_end_tells_how(
     ("message", "cause"),
     [
         ('Usage of EmptyDir volume "work" exceeds the limit "8Gi". ', EndCause.DISK),
+        ('Usage of EmptyDir volume "tmp" exceeds the limit "1Gi". ', EndCause.DISK),
         ("Pod ephemeral local storage usage exceeds the total limit of containers 9Gi. ", EndCause.DISK),
         ('Container builder exceeded its local ephemeral storage limit "9Gi". ', EndCause.DISK),
         ("The node was low on resource: ephemeral-storage. Container builder was using 3Gi. ", EndCause.LOST),
@@ -89,6 +90,7 @@ def test_an_eviction_is_the_builds_fault_only_where_it_passed_its_own_limit(mess
     assert end is not None
     assert end.cause is cause
     assert message.strip() in end.detail
+    assert ("executor.kubernetes.tmp_mib" in end.own_limit) is ('"tmp"' in message)
 
 
 def test_a_pod_that_was_killed_by_its_deletion_did_not_end_by_itself() -> None:

@@ -41,6 +41,12 @@ def test_the_measured_peak_is_told() -> None:
     assert "600 MiB" in verdict(end, None, LIMITS).message
 
 
+def test_a_limit_of_the_executors_own_is_told_in_its_words() -> None:
+    end = BuildEnd(cause=EndCause.DISK, detail="evicted", own_limit="Too much in /tmp. Raise the limit of /tmp")
+    found = verdict(end, TOLD, LIMITS)
+    assert (found.reason, found.message) == (Reason.DISK_FULL, "Too much in /tmp. Raise the limit of /tmp")
+
+
 def test_an_exact_reason_of_the_builder_stands_beside_a_limit() -> None:
     told = {"reason": "output_too_large", "message": "too large"}
     assert verdict(BuildEnd(cause=EndCause.DISK), told, LIMITS).reason is Reason.OUTPUT_TOO_LARGE

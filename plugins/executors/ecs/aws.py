@@ -9,7 +9,13 @@ from typing import Any, Final, Self
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+)
 
 from plugins.executors.ecs.config import EcsConfig
 from plugins.executors.ecs.words import translated
@@ -18,6 +24,8 @@ _THREADS: Final = 8
 _CONNECT_S: Final = 3
 _READ_S: Final = 10
 _TRIES: Final = 3  #: botocore waits between them, longer each time; whoever calls backs off besides
+#: What a session and its clients go by for life once they were made: a machine that just boots may lack it for now.
+_MISSING: Final = (NoCredentialsError, PartialCredentialsError, NoRegionError)
 
 
 class Aws:
@@ -55,6 +63,8 @@ class Aws:
         try:
             found: dict[str, Any] = getattr(self.client(service, region), operation)(**words)
         except (ClientError, BotoCoreError, ValueError) as error:
+            if isinstance(error, _MISSING):
+                self._forget()
             raise translated(error, f"{service}:{operation}") from error
         return found
 
@@ -68,6 +78,12 @@ class Aws:
                     service, region_name=region or None, endpoint_url=self._endpoint, config=_settings()
                 )
             return self._clients[named]
+
+    def _forget(self) -> None:
+        """Let the next call look anew for credentials and region. Calls under way keep the clients that they have."""
+        with self._making:
+            self._session = None
+            self._clients.clear()
 
     def _close(self) -> None:
         self._threads.shutdown(cancel_futures=True)

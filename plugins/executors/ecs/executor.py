@@ -16,7 +16,7 @@ from plugins.executors.ecs.printed import last_words
 from plugins.executors.ecs.proof import Prover
 from plugins.executors.ecs.request import client_token, run_words, tags
 from plugins.executors.ecs.tasks import NEWER, STOP, Label, Task, Tasks, arn_of, ref_of
-from plugins.executors.ecs.watch import Watch
+from plugins.executors.ecs.watch import UNSEEN_S, Watch
 from plugins.executors.ecs.words import known_by_token, refused_to_run
 from scalemesh.errors import RefusedError, UnreachableError
 from scalemesh.ports import Executor, Finding
@@ -55,17 +55,24 @@ class EcsExecutor:
         grace_s: float = GRACE_S,
         poll_s: float = POLL_S,
         check_s: float = CHECK_S,
+        unseen_s: float = UNSEEN_S,
     ) -> AsyncIterator[Self]:
         """Yield; tasks go on afterwards. Nothing is asked of AWS before it is needed.
 
         *grace_s*: how long a builder may go on after its time limit, which it keeps itself. *check_s*: how long a
-        check may take.
+        check may take. *unseen_s*: how long a task is waited for that ECS has not told of at all.
         """
         async with AsyncExitStack() as opened:
             if aws is None:
                 aws = await opened.enter_async_context(Aws.open(config))
             tasks = Tasks(aws, config.cluster)
-            watch = Watch(tasks, interval_s=poll_s, start_s=config.start_timeout_s, now=lambda: datetime.now(UTC))
+            watch = Watch(
+                tasks,
+                interval_s=poll_s,
+                start_s=config.start_timeout_s,
+                now=lambda: datetime.now(UTC),
+                unseen_s=unseen_s,
+            )
             await opened.enter_async_context(watch.open())
             yield cls(config, aws, watch, tasks, grace_s, check_s)
 

@@ -70,6 +70,7 @@ def _variables(config: EcsConfig, job: BuildJob, label: Label) -> dict[str, str]
         "SCALEMESH_WORK": WORK,
         "SCALEMESH_SANDBOX": "container",
         "HOME": f"{WORK}/home",
+        "TMPDIR": f"{WORK}/tmp",  # noqa: S108 - where the builder counts it
         JOB_VARIABLE: str(label),
     }
     return found | ({"SCALEMESH_CA": config.ca_path} if config.ca_path else {})

@@ -13,25 +13,46 @@ from scalemesh.errors import ScaleMeshError
 
 log = logging.getLogger(__name__)
 _SLOWEST_S: Final = 30.0
-#: ECS may not know a task yet that it has just started: only one that is missed so often is gone.
-_MISSES: Final = 4
+_MISSES: Final = 4  #: looks in a row that miss a task until it is gone
+#: ECS may not tell of a task yet that it has just started. One that nobody has seen is not gone before.
+UNSEEN_S: Final = 60.0
 
 
 @dataclass(eq=False, slots=True)
 class _Wait:
     arn: str
     end: asyncio.Future[Task | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    began: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     missed: int = 0
+    was_seen: bool = False
+
+    def is_over(self, task: Task | None, unseen_s: float) -> bool:
+        """Whether *task*, what the last look told, is the end; None: ECS did not tell of it."""
+        self.was_seen = self.was_seen or task is not None
+        self.missed = self.missed + 1 if task is None else 0
+        if task is not None:
+            return task.is_stopped
+        waited_s = asyncio.get_running_loop().time() - self.began
+        return self.missed >= _MISSES and (self.was_seen or waited_s >= unseen_s)
 
 
 class Watch:
     """The one poller. Looks every *interval_s* while something is waited for, more seldom while AWS is in trouble."""
 
-    def __init__(self, tasks: Tasks, *, interval_s: float, start_s: float, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        tasks: Tasks,
+        *,
+        interval_s: float,
+        start_s: float,
+        now: Callable[[], datetime],
+        unseen_s: float = UNSEEN_S,
+    ) -> None:
         self._tasks = tasks
         self._interval_s = interval_s
         self._start_s = start_s
         self._now = now
+        self._unseen_s = unseen_s
         self._waits: set[_Wait] = set()
         self._wanted = asyncio.Event()
 
@@ -79,9 +100,7 @@ class Watch:
         found = await self._tasks.describe(wait.arn for wait in waits)
         for wait in waits:
             task = found.get(wait.arn)
-            wait.missed = wait.missed + 1 if task is None else 0
-            is_over = wait.missed >= _MISSES if task is None else task.is_stopped
-            if is_over and not wait.end.done():
+            if wait.is_over(task, self._unseen_s) and not wait.end.done():
                 wait.end.set_result(task)
         overdue = [(task.arn, reason) for task in found.values() if (reason := self._overdue(task))]
         await asyncio.gather(*(self._tasks.stop(arn, reason) for arn, reason in overdue))

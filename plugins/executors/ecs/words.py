@@ -60,7 +60,7 @@ def translated(error: Exception, operation: str) -> ScaleMeshError:
     if isinstance(error, aws.NoRegionError):
         return RefusedError("no AWS region is set", fix="set executor.ecs.region")
     if isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError | aws.ProfileNotFound):
-        return RefusedError(
+        return UnreachableError(  # a machine that just boots may get its role, or its files, in a moment
             "there are no AWS credentials", why=str(error), fix=f"give the daemon a role or keys with {POLICY}"
         )
     if isinstance(error, aws.ParamValidationError | ValueError):

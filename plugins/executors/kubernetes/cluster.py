@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final, Self
 
-from kubernetes.client import ApiClient, AuthorizationV1Api, BatchV1Api, Configuration, CoreV1Api, VersionApi
+from kubernetes.client import AuthorizationV1Api, BatchV1Api, CoreV1Api, VersionApi
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
+from plugins.executors.kubernetes.access import RENEW_S, Access
 from plugins.executors.kubernetes.config import KubernetesConfig
-from plugins.executors.kubernetes.words import TRANSPORT, meaning
-from scalemesh.errors import ConfigError, NotFoundError
+from plugins.executors.kubernetes.words import TRANSPORT, is_unknown, meaning, no_credentials
+from scalemesh.errors import NotFoundError
 
 THREADS: Final = 4
 CONNECT_S: Final = 5
@@ -30,31 +30,32 @@ Found = dict[str, Any]
 class Cluster:
     """What we ask of the API. All raise what ``words.meaning`` tells."""
 
-    def __init__(self, client: ApiClient, namespace: str) -> None:
-        self._client, self._namespace = client, namespace
+    def __init__(self, access: Access, namespace: str) -> None:
+        self._access, self._namespace = access, namespace
+        client = access.client
         self._jobs, self._core = BatchV1Api(client), CoreV1Api(client)
         self._rights, self._version = AuthorizationV1Api(client), VersionApi(client)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kubernetes")
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: KubernetesConfig) -> AsyncIterator[Self]:
-        """Read who we are; nothing is asked of the cluster yet.
+    async def open(cls, config: KubernetesConfig, *, renew_s: float = RENEW_S) -> AsyncIterator[Self]:
+        """Read who we are; nothing is asked of the cluster yet. *renew_s*: how often at most that is read anew.
 
         Raises:
             ConfigError: no such kubeconfig or context, or no pod of a cluster.
         """
-        client = await asyncio.to_thread(_client, config)
-        cluster = cls(client, config.namespace)
+        access = await asyncio.to_thread(Access, config, THREADS + 2, renew_s)
+        cluster = cls(access, config.namespace)
         try:
             yield cluster
         finally:
             await asyncio.to_thread(cluster._threads.shutdown, cancel_futures=True)
-            _close(client)
+            access.close()
 
     @property
     def address(self) -> str:
-        return str(self._client.configuration.host)
+        return str(self._access.client.configuration.host)
 
     async def version(self) -> str:
         """Such as ``v1.20.2``."""
@@ -156,8 +157,10 @@ class Cluster:
 
     def _tried(self, verb: str, resource: str, call: Callable[[], Any]) -> Any:
         try:
-            return call()
+            return self._access.asked(call)
         except (ApiException, ValueError, *TRANSPORT) as error:
+            if is_unknown(error) and not self._access.has_credentials:
+                raise no_credentials(error) from error
             raise meaning(error, verb, resource, self._namespace) from error
 
 
@@ -181,34 +184,3 @@ def end_stream(stream: Any) -> None:
     """Wake the thread that reads it, from another one."""
     with suppress(OSError, ValueError, AttributeError, RuntimeError):
         stream.shutdown()
-
-
-def _client(config: KubernetesConfig) -> ApiClient:
-    found = Configuration()
-    by_file: Any = load_kube_config  # versions of the client differ in what is typed
-    by_pod: Any = load_incluster_config
-    try:
-        if config.kubeconfig is not None:
-            by_file(
-                config_file=str(config.kubeconfig.expanduser()),
-                context=config.context or None,
-                client_configuration=found,
-                persist_config=False,
-            )
-        else:
-            by_pod(client_configuration=found)
-    except (ConfigException, OSError, ValueError) as error:
-        raise ConfigError(
-            "[executor.kubernetes]: there is no way to a cluster",
-            why=str(error)[:300],
-            fix="name a kubeconfig (and context), or run the daemon as a pod with a service account",
-        ) from error
-    found.connection_pool_maxsize = THREADS + 2
-    found.retries = 0  # whoever asks knows better whether to ask again
-    return ApiClient(found)
-
-
-def _close(client: Any) -> None:
-    client.rest_client.pool_manager.clear()
-    with suppress(AttributeError, TypeError):
-        client.close()

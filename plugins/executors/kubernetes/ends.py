@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
-from plugins.executors.kubernetes.recipe import CONTAINER
+from plugins.executors.kubernetes.recipe import CONTAINER, TMP
 from plugins.executors.kubernetes.watch import News
 from scalemesh.values import BuildEnd, EndCause
 
@@ -16,6 +16,7 @@ CANNOT_RUN: Final = IMAGE_TROUBLE | {"CreateContainerConfigError"}
 NEVER_RAN: Final = frozenset({"ContainerCannotRun", "StartError"})
 #: How kubelets tell that a pod used up its own storage, not that its node is short of it.
 OVER_ITS_STORAGE: Final = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage")
+OVER_TMP: Final = f'volume "{TMP}" exceeds the limit'
 IMAGE_FIX: Final = "Push the builder's image, and name it as nodes find it ([executor.kubernetes] image)"
 Found = dict[str, Any]
 
@@ -110,6 +111,9 @@ def _is_too_late(pod: Found, news: News) -> bool:
 
 
 def _of_eviction(message: str) -> BuildEnd:
+    if OVER_TMP in message:
+        limit = "The build wrote more into /tmp than there is for it. Raise executor.kubernetes.tmp_mib, or use $TMPDIR"
+        return BuildEnd(cause=EndCause.DISK, detail=message[:MOST_WORDS], own_limit=limit)
     if any(words in message for words in OVER_ITS_STORAGE):
         return BuildEnd(cause=EndCause.DISK, detail=message[:MOST_WORDS])
     return _lost(f"its node ended it to help itself: {message}")

@@ -20,7 +20,7 @@ from scalemesh.ports import Executor, Finding
 from scalemesh.values import BuildEnd, BuildJob, DeploymentId, EndCause, JobRef
 
 log = logging.getLogger(__name__)
-GRACE_S: Final = 120.0  #: for the image to be pulled and the builder to end: it keeps the exact time limit itself
+GRACE_S: Final = 120.0  #: for the builder to end, beside all the time that a start may take
 ASK_AGAIN_S: Final = 1.0  #: while the API does not answer
 SWEEP_S: Final = 600.0
 SWEEP_AGAIN_S: Final = 10.0
@@ -42,11 +42,14 @@ class KubernetesExecutor:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: KubernetesConfig, *, grace_s: float = GRACE_S) -> AsyncIterator[Self]:
+    async def open(cls, config: KubernetesConfig, *, grace_s: float | None = None) -> AsyncIterator[Self]:
         """Yield; the cluster need not answer yet. Jobs go on when this ends.
 
-        *grace_s*: how long a pod may go on after the build's time limit, which the builder keeps itself.
+        *grace_s*: how much longer than the build's time limit, which the builder keeps itself, a pod may be there. Its
+        start counts in: pulling the image must not take from the time of the build.
         """
+        if grace_s is None:
+            grace_s = GRACE_S + config.start_timeout_s
         async with AsyncExitStack() as opened:
             cluster = await opened.enter_async_context(Cluster.open(config))
             watch = await opened.enter_async_context(Watch.open(cluster, Recipe(config, grace_s).selector()))
@@ -107,7 +110,9 @@ class KubernetesExecutor:
                 found += await findings.of_cluster(self._cluster, self._config)
                 if any(not finding.ok for finding in found):
                     return found
-                end = await self.wait(await self._jobs.start(job, words=("proof",)))
+                ref = await self._jobs.start(job, words=("proof",))
+                with self._watch.following(self._name(ref)) as news:  # nobody asks for its end again
+                    end = await self._end(ref, news)
                 return [*found, *findings.of_proof(end, self._config)]
         except TimeoutError:
             return [*found, findings.unproven(await self._held_up(job.deployment), PROOF_S)]

@@ -11,6 +11,7 @@ DEPLOYMENT: Final = f"{OUR_PREFIX}deployment"
 ATTEMPT: Final = f"{OUR_PREFIX}attempt"
 NETWORK: Final = f"{OUR_PREFIX}network"  #: by which NetworkPolicies choose
 CONTAINER: Final = "builder"
+TMP: Final = "tmp"  #: the volume at /tmp
 STOP_S: Final = 2  #: between asking the processes of a job to end and killing them
 SPARE_MIB: Final = 256  #: more than the builder lets its build write, so that its words come first
 LOG_MIB: Final = 64  #: what a container prints counts as storage of its pod
@@ -24,7 +25,7 @@ class Recipe:
     """Knows the settings; describes what is to be made in the words of the API."""
 
     config: KubernetesConfig
-    grace_s: float  #: that a builder may go on after its time limit, which it keeps itself
+    grace_s: float  #: how much longer than the build's time limit, which the builder keeps itself, its pod may be there
 
     def name(self, deployment: DeploymentId, attempt: int) -> str:
         """Of Job and Secret alike; at most 63 characters, as a label's value must be."""
@@ -85,7 +86,7 @@ class Recipe:
         }
         return {
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": deadline_s,  # the kubelet keeps it, and the pod stays to tell
+            "activeDeadlineSeconds": deadline_s,  # the kubelet keeps it, from before it pulls the image
             "terminationGracePeriodSeconds": STOP_S,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -100,7 +101,7 @@ class Recipe:
             "containers": [self._container(job, words, trusts)],
             "volumes": [
                 {"name": "work", "emptyDir": {"sizeLimit": f"{_mib(job.limits.disk_bytes) + SPARE_MIB}Mi"}},
-                {"name": "tmp", "emptyDir": {"sizeLimit": f"{config.tmp_mib}Mi"}},
+                {"name": TMP, "emptyDir": {"sizeLimit": f"{config.tmp_mib}Mi"}},
                 {
                     "name": "token",
                     "secret": {"secretName": self.name(job.deployment, job.attempt), "defaultMode": 0o440},
@@ -143,7 +144,7 @@ class Recipe:
             },
             "volumeMounts": [
                 {"name": "work", "mountPath": "/work"},
-                {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
+                {"name": TMP, "mountPath": "/tmp"},  # noqa: S108 - inside the container
                 {"name": "token", "mountPath": FOLDER, "readOnly": True},
             ],
         }
@@ -155,6 +156,7 @@ class Recipe:
             "SCALEMESH_WORK": "/work",
             "SCALEMESH_SANDBOX": "container",
             "HOME": "/work/home",
+            "TMPDIR": "/work/tmp",  # counts as the build's disk; /tmp has a small limit of its own
         }
         return {**found, "SCALEMESH_CA": f"{FOLDER}/ca.pem"} if trusts else found
 

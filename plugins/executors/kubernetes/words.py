@@ -9,6 +9,7 @@ from urllib3.exceptions import HTTPError
 from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 
 RIGHTS: Final = "kubectl apply -f config/kubernetes/rbac.yaml gives the daemon's account what it needs"
+ANYBODY: Final = "system:anonymous"  #: who has no credentials is called so
 MOST: Final = 600
 TRANSPORT: Final = (HTTPError, OSError)
 
@@ -22,6 +23,23 @@ def meaning(error: Exception, verb: str, resource: str, namespace: str) -> Scale
     if not isinstance(error, ApiException) or not error.status:
         return UnreachableError("the Kubernetes API does not answer", why=_short(_root(error)))
     return _answered(int(error.status), _said(error), f"{verb} {resource} in namespace {namespace}")
+
+
+def is_unknown(error: Exception) -> bool:
+    """Whether the cluster does not know who asks: it says so, or treats us as anybody, who has no rights."""
+    if not isinstance(error, ApiException):
+        return False
+    return error.status == 401 or (error.status == 403 and ANYBODY in str(_said(error).get("message")))
+
+
+def no_credentials(error: Exception) -> UnreachableError:
+    """For one that ``is_unknown`` where we have none to show. A plug-in of the kubeconfig may give some later."""
+    said = _said(error) if isinstance(error, ApiException) else {}
+    return UnreachableError(
+        "there are no credentials for the cluster",
+        why=_short(f"the kubeconfig gives none, and the cluster says: {said.get('message') or said}"),
+        fix="where its user has an exec plug-in, run that by hand as the daemon's user; the daemon's log has its words",
+    )
 
 
 def _answered(status: int, said: dict[str, Any], wish: str) -> ScaleMeshError:

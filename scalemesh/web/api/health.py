@@ -10,6 +10,7 @@ from aiohttp import web
 from scalemesh.errors import ScaleMeshError
 from scalemesh.ports import Checks, Finding
 from scalemesh.services.deployer import Deployer
+from scalemesh.services.kept_proofs import KeptProofs
 from scalemesh.services.proofs import PROBE_S, proven
 from scalemesh.values import State
 
@@ -24,8 +25,7 @@ class HealthRoutes:
         self._deployer, self._checks, self._version, self._clock = deployer, checks, version, clock
         self._asking = asyncio.Lock()
         self._asked_at, self._wrong = float("-inf"), list[Finding]()
-        self._proving = asyncio.Lock()
-        self._proved_at, self._proved = float("-inf"), dict[str, Sequence[Finding]]()
+        self._proofs = KeptProofs(checks, clock)
 
     def table(self) -> list[web.RouteDef]:
         return [web.get("/api/v1/health", self.health), web.get("/api/v1/status", self.status)]
@@ -48,7 +48,7 @@ class HealthRoutes:
         del request
         checks = [
             {"part": part, "ok": one.ok, "what": one.what, "fix": "" if one.ok else one.fix}
-            for part, findings in (await self._proofs()).items()
+            for part, findings in (await self._proofs.all()).items()
             for one in findings
         ]
         tallies = await self._deployer.tallies()
@@ -57,15 +57,6 @@ class HealthRoutes:
         return web.json_response(
             {"version": self._version, "checks": checks, "deployments": deployments, "executors": executors}
         )
-
-    async def _proofs(self) -> dict[str, Sequence[Finding]]:
-        """As of FRESH_S ago at most: proving an executor runs a job, and several people may look at once."""
-        async with self._proving:
-            if self._clock() - self._proved_at >= FRESH_S:
-                found = await asyncio.gather(*(proven(plugin) for plugin in self._checks.values()))
-                self._proved = dict(zip(self._checks, found, strict=True))
-                self._proved_at = self._clock()
-        return self._proved
 
     async def _database_is_well(self) -> bool:
         try:

@@ -18,7 +18,7 @@ from scalemesh.errors import RefusedError, UnreachableError
 from scalemesh.values import EndCause
 from tests.contracts.executor.places.ecs import EcsPlace, open_place
 from tests.contracts.executor.processes import eventually
-from tests.rigs.ministack import ADDRESS
+from tests.rigs.ministack import ADDRESS, KEYS, REGION
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -139,6 +139,26 @@ async def test_an_outage_is_waited_through(place: EcsPlace) -> None:
         assert not waiting.done()
         await road.mend()
         assert (await waiting).exit_code == 6
+
+
+@pytest.mark.parametrize("lacks", ["keys", "region"])
+async def test_credentials_and_a_region_that_come_late_are_found(
+    place: EcsPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    """As on a machine that boots: the daemon is there before its role, or before its files."""
+    for name in KEYS.keys() & {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} if lacks == "keys" else ():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    region = place.config.region if lacks == "keys" else ""
+    async with opened(place, region=region, log_group="") as executor:
+        told = "there are no AWS credentials" if lacks == "keys" else "no AWS region is set"
+        with pytest.raises(UnreachableError, match=told):
+            await executor.running()
+        keys = f"aws_access_key_id={KEYS['AWS_ACCESS_KEY_ID']}\naws_secret_access_key={KEYS['AWS_SECRET_ACCESS_KEY']}\n"
+        (tmp_path / ".aws").mkdir()
+        (tmp_path / ".aws/credentials").write_text(f"[default]\n{keys}")
+        (tmp_path / ".aws/config").write_text(f"[default]\nregion={REGION}\n")
+        assert (await executor.wait(await executor.start(place.job("sys.exit(7)")))).exit_code == 7
 
 
 class Road:

@@ -45,6 +45,7 @@ IS_HELD = """
         os.getpid() == 1,
         "SCALEMESH_TOKEN" not in os.environ and os.environ["SCALEMESH_SANDBOX"] == "container",
         os.environ["HOME"] == "/work/home" and os.environ["SCALEMESH_WORK"] == "/work",
+        os.environ["TMPDIR"] == "/work/tmp",
     ]
     sys.exit(0 if all(holds) else 10 + holds.index(False))
 """
@@ -136,6 +137,16 @@ async def test_without_a_public_url_a_build_is_refused_with_the_fix(
     with pytest.raises(RefusedError, match=r"builds\.public_url"):
         await executor.start(replace(place.job(FOREVER), url=None))
     assert await place.leftovers() == []
+
+
+async def test_the_start_of_a_pod_takes_nothing_from_the_time_of_its_build(place: KubernetesPlace) -> None:
+    """The cluster counts from before the image is pulled, and lets a start take that long."""
+    async with KubernetesExecutor.open(replace(place.config, start_timeout_s=400)) as executor:
+        ref = await executor.start(place.job(FOREVER, within=limits(time_s=60)))
+        spec = of(ref, "jobs")["spec"]
+        await executor.stop(ref)
+    assert spec["template"]["spec"]["activeDeadlineSeconds"] >= 400 + 60 + 30
+    assert spec["activeDeadlineSeconds"] > spec["template"]["spec"]["activeDeadlineSeconds"]
 
 
 async def test_a_start_that_was_cut_off_after_the_secret_is_made_good(

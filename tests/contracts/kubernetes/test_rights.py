@@ -139,6 +139,9 @@ async def test_a_wrong_token_is_told_as_such(place: KubernetesPlace, tmp_path: P
 def clean_up() -> Iterator[None]:
     yield
     kubectl("-n", namespace(), "delete", "networkpolicies,resourcequotas", "--all", may_fail=True)
+    kubectl(
+        "-n", namespace(), "delete", "pod", "try", "--ignore-not-found", "--grace-period=0", "--force", may_fail=True
+    )
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in MANIFESTS.glob("*.yaml")))
@@ -155,6 +158,30 @@ def test_a_manifest_is_taken_by_a_real_cluster(name: str, clean_up: None) -> Non
 def _name(document: dict[str, Any]) -> list[str]:
     name = document["metadata"]["name"]
     return [namespace() if document["kind"] == "Namespace" else name]
+
+
+async def test_the_pod_to_try_the_network_from_is_held_as_a_build_and_can_be_entered(
+    place: KubernetesPlace, clean_up: None
+) -> None:
+    pod, build = documents("try")[0], Recipe(place.config, 0).job(place.job(""))["spec"]["template"]["spec"]
+    for part in ("securityContext", "automountServiceAccountToken", "enableServiceLinks"):
+        assert pod["spec"][part] == build[part]
+    assert pod["spec"]["containers"][0]["securityContext"] == build["containers"][0]["securityContext"]
+    image = pod["spec"]["containers"][0]["image"]
+    kubectl("apply", "-f", "-", text=manifest("try").replace(image, place.config.image))
+    kubectl("-n", namespace(), "wait", "--for=condition=Ready", "pod/try", "--timeout=30s")
+    assert kubectl("-n", namespace(), "exec", "try", "--", "python3", "-c", "import os; print(os.getuid())") == "1000"
+
+
+def test_the_pod_to_try_the_network_from_fits_the_quota() -> None:
+    need_cluster()
+    name = f"{namespace()}-quota"
+    kubectl("create", "namespace", name)
+    try:
+        for each in ("quota", "try"):
+            kubectl("apply", "-f", "-", text=manifest(each).replace(namespace(), name))
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
 def test_builds_with_the_internet_reach_nothing_else() -> None:
