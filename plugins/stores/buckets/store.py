@@ -176,6 +176,8 @@ class BucketStore:
             return [None] * len(blobs)
         with self.told():
             await self._may_write()
+            if (await self.uploads.verdict()).danger:
+                return [None] * len(blobs)
             await self.uploads.make_way(deployment, attempt, [blob.sha256 for blob in blobs])
             return await self.threads.run(sign)
 
