@@ -22,6 +22,7 @@ from scalemesh.values import Blob, Digest, SignedRequest
 
 _LIMIT_S: Final = 3.0
 _LATER: Final = (408, 429)
+_UNKNOWN: Final = 501  #: how some refuse a header that does not belong there
 _SIZE: Final = 32
 
 
@@ -93,7 +94,7 @@ class _Sender:
     def took(self, body: bytes, headers: Mapping[str, str]) -> bool:
         limit, never = Timeout(_LIMIT_S), Retry(0, redirect=False)
         answer = self._http.urlopen("PUT", self._url, body=body, headers=headers, timeout=limit, retries=never)
-        if answer.status >= 500 or answer.status in _LATER:
+        if answer.status in _LATER or (answer.status >= 500 and answer.status != _UNKNOWN):
             raise HTTPError(f"the store answered {answer.status}, which tells nothing")
         return answer.status < 300
 
