@@ -200,8 +200,8 @@ class Direct(Protocol):
     ) -> Sequence[SignedRequest | None]:
         """For each of *blobs* a PUT into the staging area, of those bytes alone if the store can hold a sender to it.
 
-        What it cannot vouch for, ``Staging.received`` reads and hashes before it tells of it. None: that one is too
-        large to be sent so.
+        What it cannot vouch for, ``Staging.received`` reads and hashes before it tells of it. None: that one cannot be
+        sent so.
         """
 
     async def download_url(self, sha256: Digest) -> SignedRequest:

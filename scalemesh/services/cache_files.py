@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from scalemesh.errors import InvalidError
-from scalemesh.services.disk_room import look
+from scalemesh.amounts import size
+from scalemesh.errors import InvalidError, UnreachableError
+from scalemesh.services.disk_room import BACK_PART, FIX, RESERVE_PART, look
 from scalemesh.values import Digest
 
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -29,6 +30,7 @@ LEFT: Final = 0.9  #: of the cap, after it was reached
 SPARE: Final = 1 / 16  #: of the disk, left for others
 FLOOR_BYTES: Final = 64 * 1024 * 1024  #: so much is kept all the same: the lists of files of many sites
 FLOOR: Final = 1 / 16  #: of the cap, at most
+WRITTEN: Final = 2  #: part of the cap, at most, is taken by what is being fetched; one file alone may take more
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIGITS: Final = 15  #: of a digest: they number its byte in the file of locks
 _EVICTING: Final = 1 << 61  #: the byte of those who make room
@@ -37,9 +39,15 @@ _EVICTING: Final = 1 << 61  #: the byte of those who make room
 class CacheFiles:
     """The folder of one cache, as one process uses it."""
 
-    def __init__(self, root: Path, capacity_bytes: int, *, is_keeper: bool, spare: float = SPARE) -> None:
-        """*spare* is the part of the disk that others should find free; a keeper sees to that, and to the capacity."""
+    def __init__(
+        self, root: Path, capacity_bytes: int, *, is_keeper: bool, spare: float = SPARE, reserve_bytes: int = 0
+    ) -> None:
+        """*spare* is the part of the disk that others should find free; a keeper sees to that, and to the capacity.
+
+        *reserve_bytes* of the disk, or the part of it that is kept at most, are not taken by large blobs at all.
+        """
         self.root, self.capacity_bytes, self._spare, self._is_keeper = root, capacity_bytes, spare, is_keeper
+        self._reserve_bytes = reserve_bytes
         _lay_out(root)
         self._own, self._own_lock = _own_folder(root / "tmp")
         self._locks = os.open(root / "locks", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -106,12 +114,13 @@ class CacheFiles:
         """Keep to the cap, and leave the disk some room for others."""
         used_bytes, floor_bytes = self.used_bytes(), min(FLOOR_BYTES, int(self.capacity_bytes * FLOOR))
         lacking_bytes = self.lacking_bytes() if used_bytes > floor_bytes else 0
+        most_bytes = self.capacity_bytes - min(self.written_bytes(), self.capacity_bytes // WRITTEN)
         if self._known_bytes is None:
-            self._shrink(self.capacity_bytes, 0)
-        elif used_bytes > self.capacity_bytes:
-            self._shrink(int(self.capacity_bytes * LEFT), lacking_bytes)
+            self._shrink(most_bytes, 0)
+        elif used_bytes > most_bytes:
+            self._shrink(int(most_bytes * LEFT), lacking_bytes)
         elif lacking_bytes:
-            self._shrink(self.capacity_bytes, min(lacking_bytes, used_bytes - floor_bytes))
+            self._shrink(most_bytes, min(lacking_bytes, used_bytes - floor_bytes))
 
     def make_room(self, wanted_bytes: int) -> bool:
         """Remove so much, and some more, of what was not used for longest; whether anything was removed."""
@@ -122,8 +131,33 @@ class CacheFiles:
         (disk,) = look([self.root])
         return max(0, int(disk.total_bytes * self._spare) - disk.free_bytes)
 
+    def written_bytes(self) -> int:
+        """What is being fetched takes, in all processes that share the folder, also of one that is dead."""
+        with os.scandir(self.root / "tmp") as folders:
+            return sum(_bytes_in(folder.path) for folder in folders)
+
+    def need_room(self, has_bytes: int, more_bytes: int) -> None:
+        """See that a file that is being fetched, and *has_bytes* by now, may get *more_bytes*.
+
+        Visitors may ask for any number of large files at once: what they ask for must neither take more than the cache
+        may have, nor the last of the disk.
+
+        Raises:
+            UnreachableError: there is no room for it now.
+            OSError: the disk cannot be looked at.
+        """
+        others_bytes = self.written_bytes() - has_bytes
+        if others_bytes > 0 and others_bytes + has_bytes + more_bytes > self.capacity_bytes // WRITTEN:
+            why = f"{size(others_bytes)} of the cache are taken by others that are fetched"
+            raise UnreachableError("too many large files are fetched at once", why=why, fix="raise cache.blobs_mib")
+        (disk,) = look([self.root])
+        reserve_bytes = min(self._reserve_bytes, disk.total_bytes // RESERVE_PART)
+        if disk.free_bytes - more_bytes < reserve_bytes + reserve_bytes // BACK_PART:
+            why = f"the disk that holds {self.root} has {size(disk.free_bytes)} free, and they are kept for serving"
+            raise UnreachableError("there is no room to fetch a large file", why=why, fix=FIX)
+
     def used_bytes(self) -> int:
-        """What lies here, about."""
+        """What lies here, about, without what is being fetched."""
         return (self._known_bytes or 0) + os.fstat(self._grown).st_size * BLOCK_BYTES
 
     def _shrink(self, most_bytes: int, freed_bytes: int) -> int:
@@ -217,6 +251,15 @@ def _last_age(ages: Counter[int], excess_bytes: int) -> int:
         if found_bytes >= excess_bytes:
             return age
     return max(ages, default=0)
+
+
+def _bytes_in(folder: str) -> int:
+    found_bytes = 0
+    with suppress(FileNotFoundError), os.scandir(folder) as files:  # that process ended just now
+        for file in files:
+            with suppress(FileNotFoundError):  # placed or discarded just now
+                found_bytes += file.stat(follow_symlinks=False).st_size
+    return found_bytes
 
 
 def _on_disk(size_bytes: int) -> int:

@@ -282,12 +282,12 @@ class CachedDirectStore(CachedStore):
 
 @asynccontextmanager
 async def open_near(
-    store: Store, root: Path, capacity_bytes: int, *, is_keeper: bool, spare: float = SPARE
+    store: Store, root: Path, capacity_bytes: int, *, is_keeper: bool, spare: float = SPARE, reserve_bytes: int = 0
 ) -> AsyncIterator[Store]:
     """*store* itself if its blobs lie on this machine; else through the cache in *root*.
 
     *is_keeper*: this process keeps the cache to *capacity_bytes*, leaves the part *spare* of its disk to others, and
-    removes what dead ones left; one of those that share the folder should.
+    removes what dead ones left; one of those that share the folder should. Large blobs leave its disk *reserve_bytes*.
 
     Raises:
         UnreachableError: the folder cannot be used.
@@ -297,7 +297,7 @@ async def open_near(
         return
     readers, writers = ThreadPoolExecutor(READERS, "cache-read"), ThreadPoolExecutor(WRITERS, "cache-write")
     try:
-        files = await asyncio.to_thread(_opened, root, capacity_bytes, spare, is_keeper=is_keeper)
+        files = await asyncio.to_thread(_opened, root, capacity_bytes, spare, reserve_bytes, is_keeper=is_keeper)
     except OSError as error:
         fix = f"look at the rights and the disk of {root}"
         raise UnreachableError(f"the cache in {root} cannot be used", why=str(error), fix=fix) from error
@@ -322,10 +322,10 @@ async def open_near(
         await asyncio.to_thread(files.close)
 
 
-def _opened(root: Path, capacity_bytes: int, spare: float, *, is_keeper: bool) -> CacheFiles:
+def _opened(root: Path, capacity_bytes: int, spare: float, reserve_bytes: int, *, is_keeper: bool) -> CacheFiles:
     if is_keeper:
         clear_leftovers(root)
-    return CacheFiles(root, capacity_bytes, is_keeper=is_keeper, spare=spare)
+    return CacheFiles(root, capacity_bytes, is_keeper=is_keeper, spare=spare, reserve_bytes=reserve_bytes)
 
 
 def _is_whole(descriptor: int, sha256: Digest) -> bool:

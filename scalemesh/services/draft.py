@@ -32,6 +32,7 @@ class Draft:
         """Append *data*.
 
         Raises:
+            UnreachableError: it is large, and there is no room for it among others.
             OSError: there is no room, and none could be made.
         """
         with self._lock:
@@ -81,6 +82,8 @@ class Draft:
     def _append(self, data: bytes) -> None:
         if self._over:
             raise OSError("the draft was discarded")
+        if self._size:
+            self._files.need_room(self._size, len(data))
         if self._file is None:
             self._path = self._files.fresh()
             self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)

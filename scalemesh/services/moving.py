@@ -17,7 +17,15 @@ from typing import Any, Final
 from scalemesh.db import blobs, homes
 from scalemesh.db.database import Database
 from scalemesh.db.homes import Home, HomeRows, Move
-from scalemesh.errors import ConflictError, InvalidError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
+from scalemesh.errors import (
+    ConfigError,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    ScaleMeshError,
+    UnreachableError,
+)
 from scalemesh.faults import fault
 from scalemesh.ports import LocalFiles, Located
 from scalemesh.services.chores import MOST_ERRORS, Progress, Result, Wanted
@@ -115,7 +123,11 @@ class Moving:
                 why="the deployments that they may belong to have not come to their end",
                 fix="wait for them, or cancel them; then run it again",
             )
-        target = await self._stores.open(wanted.to)
+        try:
+            target = await self._stores.open(wanted.to)
+        except (ConfigError, InvalidError):  # its table was taken out of the config: or every start would fail at it
+            await self._stop_row()
+            raise
         try:
             move = await self._begun(target, wanted, progress)
             await self._home.begin(target)
@@ -287,10 +299,13 @@ class Moving:
         if self._home.home.kind == target.kind:
             return  # it is done; what failed came after that
         await self._home.end()
+        await self._stop_row()
+        await self._stores.close(target.kind)
+
+    async def _stop_row(self) -> None:
         if await self._rows.move() is not None:
             async with self._db.transaction() as tx:
                 await homes.stop_move(tx)
-        await self._stores.close(target.kind)
 
 
 @dataclass(slots=True)

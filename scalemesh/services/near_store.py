@@ -25,13 +25,16 @@ def places(config: Config, *, is_keeper: bool) -> Open:
     """
     owner = owner_of(load_key(config.data_dir / "key"))
     capacity_bytes, left_free = config.cache.blobs_mib * MIB, spare(config.disk)
+    reserve_bytes = config.disk.reserve_mib * MIB
 
     @asynccontextmanager
     async def open_place(kind: str) -> AsyncIterator[Place]:
         root = config.data_dir / "cache" / kind
         async with (
             registry.open_point("store", config, owner, kind=kind, is_keeper=is_keeper) as raw,
-            open_near(raw, root, capacity_bytes, is_keeper=is_keeper, spare=left_free) as near,
+            open_near(
+                raw, root, capacity_bytes, is_keeper=is_keeper, spare=left_free, reserve_bytes=reserve_bytes
+            ) as near,
         ):
             yield Place(kind, near, raw)
 

@@ -81,14 +81,13 @@ class Receiving:
                 another size.
         """
         owned = distinct(files)
-        sizes = {blob.sha256: blob.size_bytes for blob in owned}
         received = await self._staging.received(deployment.id, deployment.attempt)
-        rest = [digest for digest in sizes if digest not in received]
+        rest = [blob.sha256 for blob in owned if blob.sha256 not in received]
         known = {**received, **await self._holdings.pin(holdings.of_deployment(deployment), rest)}
-        for digest, size in sizes.items():
-            if known.get(digest) != size:
+        for file in files:  # not of the distinct ones alone: two files may name one digest with two sizes
+            if known.get(file.sha256) != file.size_bytes:
                 raise RefusedError(
-                    f"the deployment names a file that it does not have: {digest[:12]}…",
+                    f"the deployment names a file that it does not have: {file.sha256[:12]}…",
                     why="it was not uploaded under this attempt, and the project never published it",
                 )
         return owned

@@ -46,8 +46,12 @@ class Found:
 
     def add(self, size_bytes: int, facts: dict[str, Any]) -> None:
         self.count, self.size_bytes = self.count + 1, self.size_bytes + size_bytes
-        if len(self.first) < MOST_ERRORS:
+        if self.tells_more:
             self.first.append(facts)
+
+    @property
+    def tells_more(self) -> bool:
+        return len(self.first) < MOST_ERRORS
 
 
 @dataclass(slots=True)
@@ -196,9 +200,16 @@ class _Look:
         while expected := await self._store.expected(after, last):
             after = expected[-1]
             lacking = [digest for digest in expected if digest not in present]
-            for digest in sorted(await self._missing(lacking)):
-                facts = {"sha256": digest, "held_by": await self._store.held_by(digest)}
-                self._report.missing.add(0, {**facts, **await self._mended((), [digest])})
+            lost = [digest for digest in sorted(await self._missing(lacking)) if not await self._told_missing(digest)]
+            if lost and self._is_mending:  # at once: an empty store has as many as there are blobs
+                await self._store.mend((), lost)
+
+    async def _told_missing(self, sha256: Digest) -> bool:
+        """Tell of it; whether it was put back."""
+        facts = {"sha256": sha256, "held_by": await self._holders(self._report.missing, sha256)}
+        restored = await self._restored(sha256)
+        self._report.missing.add(0, {**facts, **restored})
+        return restored.get("restored", False)
 
     async def _missing(self, digests: Sequence[Digest]) -> set[Digest]:
         """Those that are missing and expected at the same time: blobs are put and removed meanwhile."""
@@ -213,20 +224,24 @@ class _Look:
         await _stand_back()
         if await self._store.is_damaged(kept, self._hashing, self._progress):
             log.error("a blob is damaged", extra={"blob": kept.sha256})
-            held_by = await self._store.held_by(kept.sha256)
+            held_by = await self._holders(self._report.damaged, kept.sha256)
             facts = {"sha256": kept.sha256, "size_bytes": kept.size_bytes, "held_by": held_by}
-            self._report.damaged.add(kept.size_bytes, {**facts, **await self._mended([kept.sha256], ())})
+            restored = await self._restored(kept.sha256)
+            if restored == {"restored": False}:  # at once: until the page is read somebody may have brought it anew
+                await self._store.mend([kept.sha256], ())
+            self._report.damaged.add(kept.size_bytes, {**facts, **restored})
         self._progress.advance(1, kept.size_bytes)
 
-    async def _mended(self, damaged: Sequence[Digest], gone: Sequence[Digest]) -> dict[str, bool]:
-        """Mend one of either sort, if that is wanted; say whether it was put back."""
+    async def _holders(self, found: Found, sha256: Digest) -> list[dict[str, Any]]:
+        """Of those that are told; of the others nobody asks."""
+        return await self._store.held_by(sha256) if found.tells_more else []
+
+    async def _restored(self, sha256: Digest) -> dict[str, bool]:
+        """Put it back, if that is wanted; say whether it was."""
         if not self._is_mending:
             return {}
-        (sha256,) = (*damaged, *gone)
-        if is_restored := await self._store.restored(sha256, self._progress):
-            self._report.restored += 1
-        else:
-            await self._store.mend(damaged, gone)
+        is_restored = await self._store.restored(sha256, self._progress)
+        self._report.restored += is_restored
         return {"restored": is_restored}
 
 

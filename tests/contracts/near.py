@@ -32,3 +32,7 @@ class Rig:
 
     def temporary(self) -> list[Path]:
         return list((self.home / "cache" / "tmp").glob("*/*"))
+
+    def temporary_folder(self) -> Path:
+        """That of a process whose cache is open."""
+        return next((self.home / "cache" / "tmp").iterdir())

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 from subprocess import run
 
+from scalemesh.errors import UnreachableError
 from scalemesh.services.cached_store import CachedStore
 from scalemesh.values import Digest
 from tests.contracts.near import Rig
@@ -96,6 +97,39 @@ async def test_a_blob_larger_than_the_whole_cache_is_served_and_forgotten(rig: R
     assert rig.door.reads() == [blob.sha256]
 
 
+async def test_large_files_that_are_fetched_at_once_take_half_of_the_cap_at_most(rig: Rig) -> None:
+    blobs = [await put(rig.far, os.urandom(6 * MIB)) for _ in range(8)]
+    async with rig.near(capacity_bytes=32 * MIB) as near:
+        rig.door.hold()
+        reads = [asyncio.create_task(read(near, blob.sha256)) for blob in blobs]
+        await until(lambda: len(rig.door.reads()) == 8)
+        rig.door.let_go()
+        most, ends = 0, asyncio.gather(*reads, return_exceptions=True)
+        while not ends.done():
+            most = max(most, sum(size_of(path) for path in rig.temporary()))
+            await asyncio.sleep(0)
+        refused = [end for end in await ends if isinstance(end, UnreachableError)]
+        assert 1 <= len(refused) <= 7
+        assert {error.what for error in refused} == {"too many large files are fetched at once"}
+        assert most <= 16 * MIB + 6 * MIB  # and what four threads write at the same moment
+        assert rig.temporary() == []
+        sizes = [len(await until_given(near, blob.sha256)) for blob in blobs]
+        assert sizes == [6 * MIB] * 8
+
+
+async def test_what_is_being_fetched_counts_for_the_cap(rig: Rig) -> None:
+    kept = [await put(rig.far, os.urandom(MIB)) for _ in range(12)]
+    large = await put(rig.far, os.urandom(6 * MIB))
+    async with rig.near(capacity_bytes=16 * MIB) as near:
+        for blob in kept:
+            await read(near, blob.sha256)
+        await near.tend()
+        assert len(rig.cached()) == 12
+        (rig.temporary_folder() / "fetched").write_bytes(b"x" * large.size_bytes)
+        await near.tend()
+        assert len(rig.cached()) * MIB + large.size_bytes <= 16 * MIB
+
+
 FULL = """
 import asyncio, logging, os, shutil
 from pathlib import Path
@@ -129,10 +163,58 @@ asyncio.run(main())
 
 def test_a_full_disk_costs_the_oldest_and_then_no_visitor_of_small_files(tmp_path: Path) -> None:
     """The cache gives way to what is asked for now; where it has nothing to give, small blobs pass through memory."""
-    room, far = tmp_path / "room", tmp_path / "far"
+    assert in_small_room(tmp_path, FULL, "4m") == [
+        "True True",
+        "True False",
+        "[Errno 28] No space left on device",
+        "[]",
+    ]
+
+
+RESERVE = """
+import asyncio, os, shutil
+from pathlib import Path
+from scalemesh.services.cached_store import open_near
+from scalemesh.errors import UnreachableError
+from tests.contracts.test_stores import blob_of, put, read
+from tests.rigs.far_store import FarConfig, FarStore
+
+async def main():
+    room = Path("{room}")
+    async with FarStore.open(FarConfig(path=Path("{far}"))) as far:
+        small, large = [await put(far, os.urandom(size)) for size in (900_000, 6_000_000)]
+        async with open_near(far, room / "cache", 1 << 30, is_keeper=False, reserve_bytes=1 << 30) as near:
+            (room / "filler").write_bytes(b"x" * (shutil.disk_usage(room).free - 9_000_000))
+            try:
+                await read(near, large.sha256)
+            except UnreachableError as error:
+                print(error.what)
+            print(blob_of(await read(near, small.sha256)) == small)
+            (room / "filler").unlink()
+        async with open_near(far, room / "cache", 1 << 30, is_keeper=False, reserve_bytes=1 << 30) as near:
+            print(blob_of(await read(near, large.sha256)) == large)
+
+asyncio.run(main())
+"""
+
+
+def test_large_files_leave_the_last_reserve_of_the_disk(tmp_path: Path) -> None:
+    assert in_small_room(tmp_path, RESERVE, "100m") == ["there is no room to fetch a large file", "True", "True"]
+
+
+def used_at(near: CachedStore, sha256: Digest, *, hours_ago: int) -> None:
+    path = near.path(sha256)
+    at = path.stat().st_mtime - hours_ago * 3600
+    near._used.clear()
+    os.utime(path, (at, at))
+
+
+def in_small_room(home: Path, program: str, size: str) -> list[str]:
+    """What *program* says, run with a disk of that *size* for its room."""
+    room, far = home / "room", home / "far"
     room.mkdir()
-    program = FULL.format(room=room, far=far)
-    mount = f"mount -t tmpfs -o size=4m none {room} && exec {sys.executable} -c '{program}'"
+    words = program.format(room=room, far=far)
+    mount = f"mount -t tmpfs -o size={size} none {room} && exec {sys.executable} -c '{words}'"
     done = run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -143,11 +225,21 @@ def test_a_full_disk_costs_the_oldest_and_then_no_visitor_of_small_files(tmp_pat
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["True True", "True False", "[Errno 28] No space left on device", "[]"]
+    return done.stdout.splitlines()
 
 
-def used_at(near: CachedStore, sha256: Digest, *, hours_ago: int) -> None:
-    path = near.path(sha256)
-    at = path.stat().st_mtime - hours_ago * 3600
-    near._used.clear()
-    os.utime(path, (at, at))
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+async def until_given(near: CachedStore, sha256: Digest) -> bytes:
+    """The blob, by a visitor who comes again as he is told."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await read(near, sha256)
+            except UnreachableError:
+                await asyncio.sleep(0.1)

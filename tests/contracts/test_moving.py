@@ -5,21 +5,22 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, LiteralString
 
 import pytest
 
-from scalemesh.errors import ConflictError, InvalidError, NotFoundError, RefusedError, UnreachableError
+from scalemesh.db import homes
+from scalemesh.errors import ConfigError, ConflictError, InvalidError, NotFoundError, RefusedError, UnreachableError
 from scalemesh.ports import Store
 from scalemesh.services.chores import Progress, Stopped, Wanted
 from scalemesh.services.home_store import HomeStore
 from scalemesh.services.lanes import in_lanes
 from scalemesh.values import DeploymentId, Digest
 from tests.contracts.crash_moving import CONTENTS
-from tests.contracts.moves import TO, Two, blob_of, chunks_of, comes_and_goes, new_progress, put, read, two
+from tests.contracts.moves import TO, Two, blob_of, chunks_of, comes_and_goes, new_progress, put, read, two, utc_now
 
 ROOT = Path(__file__).parents[2]
 A = DeploymentId("dpl_aaaa1111")
@@ -279,6 +280,27 @@ async def test_a_damaged_blob_is_told_and_keeps_everything_where_it_is(tmp_path:
         result = await both.move(despite_damage=True)
         assert (result["well"], result["is_moved"], result["damaged"]["count"]) == (False, True, 1)
         assert await held(both.home.home.raw) == {blob.sha256 for blob in blobs} - {blobs[3].sha256}
+
+
+async def test_a_move_whose_target_left_the_config_is_stopped_and_not_begun_at_every_start(tmp_path: Path) -> None:
+    @asynccontextmanager
+    async def taken_out(_: Path) -> AsyncIterator[Store]:
+        raise ConfigError("there is no table store.other")
+        yield
+
+    async with two(tmp_path, taken_out) as both:
+        async with both.database.transaction() as tx:
+            await homes.begin_move(tx, TO, utc_now(), despite_damage=False)
+        wanted = await both.moving.unfinished()
+        assert wanted is not None
+        with pytest.raises(ConfigError):
+            await both.moving.run(wanted, new_progress())
+        assert await both.moving.unfinished() is None
+        move = (await both.moving.state()).move
+        assert move is not None
+        assert move.is_stopped
+    async with two(tmp_path) as both:  # the table is back
+        assert (await both.move())["is_moved"]
 
 
 async def test_a_stopped_move_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

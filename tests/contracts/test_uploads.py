@@ -35,6 +35,21 @@ async def test_another_projects_digest_is_neither_missing_less_nor_accepted(life
     assert (await life.until(second, State.FAILED)).reason is Reason.REJECTED
 
 
+async def test_a_file_that_is_named_with_another_size_elsewhere_rejects_the_whole_result(life: Life) -> None:
+    """Or its page would break at each visit: the size is what an answer promises."""
+    deployment = await life.submit()
+    await life.executor.job(deployment)
+    mine = Attempt(deployment, 1, "nonce")
+    await life.services.builds.claim(mine, "nonce")
+    blob = Blob(sha256=Digest(hashlib.sha256(PAGE).hexdigest()), size_bytes=len(PAGE))
+    await life.services.builds.receive(mine, blob, once(PAGE))
+    sizes = {"a.html": 10**9, "b.html": len(PAGE)}
+    files = [OutputFile(path=path, sha256=blob.sha256, size_bytes=size) for path, size in sizes.items()]
+    with pytest.raises(RefusedError, match="does not have"):
+        await life.services.builds.finish(mine, Success(files=files, framework="static", output_directory="."))
+    assert (await life.until(deployment, State.FAILED)).reason is Reason.REJECTED
+
+
 async def test_a_projects_own_file_needs_no_second_upload(life: Life) -> None:
     first = await life.submit()
     await life.built(first)

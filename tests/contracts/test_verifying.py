@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,3 +234,32 @@ async def test_what_is_cached_wrong_or_not_at_all_is_taken_away(tmp_path: Path) 
         assert (result["well"], result["restored"]) == (False, 0)
         assert {one["sha256"] for one in result["damaged"]["first"]} == {cached, other}
         assert await near.far.missing([cached, other]) == {cached, other}
+
+
+async def test_a_store_that_lost_everything_is_noted_in_few_transactions_and_asked_about_those_that_are_told(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong bucket of a million blobs must not take a transaction for each."""
+    database, asked, mended = life.services.ledger.database, list[Digest](), list[int]()
+    digests = [Digest(f"{number:064x}") for number in range(1, 2501)]
+    async with database.transaction() as tx:
+        for digest in digests:
+            await tx.run("INSERT INTO blob (sha256, size_bytes, state) VALUES (:sha256, 1, 1)", {"sha256": digest})
+    held_by, mend = Verifying.held_by, Verifying.mend
+
+    async def ask(self: Verifying, sha256: Digest) -> list[dict[str, Any]]:
+        asked.append(sha256)
+        return await held_by(self, sha256)
+
+    async def note(self: Verifying, damaged: Collection[Digest], gone: Collection[Digest]) -> None:
+        mended.append(len(gone))
+        await mend(self, damaged, gone)
+
+    monkeypatch.setattr(Verifying, "held_by", ask)
+    monkeypatch.setattr(Verifying, "mend", note)
+    result = await verified(life, MEND)
+    assert (result["missing"]["count"], len(result["missing"]["first"])) == (2500, 100)
+    assert len(asked) == 100
+    assert sum(mended) == 2500
+    assert len(mended) <= 4
+    assert (await verified(life))["well"]

@@ -56,6 +56,14 @@ class Unfinished:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class UnfinishedPage:
+    """Part of a list of uploads in parts, and what to ask for the rest with: the last key and upload; None: no rest."""
+
+    uploads: list[Unfinished]
+    more: tuple[str, str] | None
+
+
 def date_of(headers: Mapping[str, str]) -> datetime | None:
     """The server's clock."""
     try:
@@ -93,11 +101,14 @@ def _page(body: bytes) -> Page:
     return Page(found, more)
 
 
-def unfinished_of(body: bytes) -> list[Unfinished]:
+def unfinished_of(body: bytes) -> UnfinishedPage:
     """A list of uploads in parts. Raises StrangeAnswer."""
-    uploads = (_words(item) for item in _rooted("ListMultipartUploadsResult", body) if _bare(item) == "Upload")
+    document = _rooted("ListMultipartUploadsResult", body)
+    uploads, told = (_words(item) for item in document if _bare(item) == "Upload"), _words(document)
+    more = (told.get("NextKeyMarker", ""), told.get("NextUploadIdMarker", ""))
     try:
-        return [Unfinished(words["Key"], words["UploadId"], _time(words["Initiated"])) for words in uploads]
+        found = [Unfinished(words["Key"], words["UploadId"], _time(words["Initiated"])) for words in uploads]
+        return UnfinishedPage(found, more if told.get("IsTruncated") == "true" and more[0] else None)
     except (KeyError, ValueError) as error:
         raise StrangeAnswer(f"the list of uploads cannot be read: {error!r}") from error
 

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO, Final
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 from urllib3.response import BaseHTTPResponse
 
 from plugins.stores.buckets import answers
-from plugins.stores.buckets.answers import AnsweredNo, Found, Page, Unfinished
+from plugins.stores.buckets.answers import AnsweredNo, Found, Page, StrangeAnswer, UnfinishedPage
 from plugins.stores.buckets.config import BucketConfig
 from plugins.stores.buckets.signing import Signer
 from plugins.stores.buckets.wire import Wire
@@ -41,17 +41,13 @@ class Bucket:
         """Store *body*, which is *blob*; the ETag. *once*: not if the key is there: then AnsweredNo 412."""
         kept = self._kept if once else self._encrypted
         headers = {**_bound(blob), **kept, **({"if-none-match": "*"} if once else {})}
-        for pause_s in (*_CONFLICT_PAUSES_S, None):
-            try:
-                return _etag(self._wire.ask("PutObject", "PUT", key, headers=headers, body=body, payload=blob.sha256))
-            except AnsweredNo as error:
-                if error.status != 409 or pause_s is None:
-                    raise
-                # Another PUT of that key is under way, and nobody knows how it will end.
-                time.sleep(random.uniform(0, pause_s))  # noqa: S311 -- no secret
-                if not isinstance(body, bytes):
-                    body.seek(0)
-        raise AssertionError
+
+        def send() -> BaseHTTPResponse:
+            if not isinstance(body, bytes):
+                body.seek(0)
+            return self._wire.ask("PutObject", "PUT", key, headers=headers, body=body, payload=blob.sha256)
+
+        return _etag(_after_others(send))
 
     def get(self, key: str, start: int = 0, stop: int | None = None, *, etag: str = "") -> BaseHTTPResponse:
         """The bytes of a range that is not empty, to be read and closed. *etag*: only if it still has that one."""
@@ -84,7 +80,7 @@ class Bucket:
             "if-none-match": "*",
         }
         patience_s = source.size_bytes / _COPIED_BYTES_A_SECOND
-        answer = self._wire.ask("CopyObject", "PUT", key, headers=headers, patience_s=patience_s)
+        answer = _after_others(lambda: self._wire.ask("CopyObject", "PUT", key, headers=headers, patience_s=patience_s))
         told = answers.words_of(answer.data).get("ChecksumSHA256", "")
         if told and "-" not in told and told != _base64(sha256):
             self.delete([key])
@@ -120,15 +116,23 @@ class Bucket:
 
     def first(self, prefix: str, after: str) -> str:
         """The first key behind *after*; empty if there is none. No delimiter: some tell of folders without files."""
-        query = {"list-type": "2", "prefix": prefix, "max-keys": "1"} | _named("start-after", after)
-        page = answers.page_of(self._wire.ask("ListObjectsV2", "GET", query=query).data)
+        page = self.page(prefix, after=after, most=1)
         return page.objects[0].key if page.objects else ""
 
-    def page(self, prefix: str, *, after: str = "", more: str = "") -> Page:
-        """At most MOST_AT_ONCE objects in order: those behind *after*, or what *more* of the page before leads to."""
-        query = {"list-type": "2", "prefix": prefix, "max-keys": str(MOST_AT_ONCE)}
-        query |= _named("start-after", after) | _named("continuation-token", more)
-        return answers.page_of(self._wire.ask("ListObjectsV2", "GET", query=query).data)
+    def page(self, prefix: str, *, after: str = "", more: str = "", most: int = MOST_AT_ONCE) -> Page:
+        """At most *most* objects in order: those behind *after*, or what *more* of the page before leads to.
+
+        A page without objects is the end: where a server gives one before that, as it may, the next is asked for.
+        """
+        query = {"list-type": "2", "prefix": prefix, "max-keys": str(most)} | _named("start-after", after)
+        while True:
+            asked = query | _named("continuation-token", more)
+            page = answers.page_of(self._wire.ask("ListObjectsV2", "GET", query=asked).data)
+            if page.more and page.more == more:
+                raise StrangeAnswer("the list of objects leads from a page to the same one")
+            if page.objects or not page.more:
+                return page
+            more = page.more
 
     # Uploads in parts
 
@@ -182,9 +186,11 @@ class Bucket:
             if error.status != 404:
                 raise
 
-    def unfinished(self, prefix: str) -> list[Unfinished]:
-        """At most MOST_AT_ONCE."""
+    def unfinished(self, prefix: str, more: tuple[str, str] | None = None) -> UnfinishedPage:
+        """At most MOST_AT_ONCE: the first ones, or those that *more* of the page before leads to."""
         query = {"uploads": "", "prefix": prefix, "max-uploads": str(MOST_AT_ONCE)}
+        if more is not None:
+            query |= _named("key-marker", more[0]) | _named("upload-id-marker", more[1])
         return answers.unfinished_of(self._wire.ask("ListMultipartUploads", "GET", query=query).data)
 
     # The bucket itself
@@ -213,6 +219,22 @@ class Bucket:
 
     def download(self, key: str) -> SignedRequest:
         return self._signer.download(key, URL_S)
+
+
+def _after_others(send: Callable[[], BaseHTTPResponse]) -> BaseHTTPResponse:
+    """What *send* is answered, again and again while another request for that key is under way (409).
+
+    Nobody knows how that will end, so after some time the 409 is raised: it says neither that the key is there nor that
+    it is not.
+    """
+    for pause_s in _CONFLICT_PAUSES_S:
+        try:
+            return send()
+        except AnsweredNo as error:
+            if error.status != 409:
+                raise
+        time.sleep(random.uniform(0, pause_s))  # noqa: S311 -- no secret
+    return send()
 
 
 def _bound(blob: Blob) -> dict[str, str]:

@@ -36,10 +36,17 @@ class Copying:
         return again is not None and self.is_right(sha256, again) and self.copied(sha256, again)
 
     def is_there(self, key: str, error: AnsweredNo) -> bool:
-        """Whether what could not be copied is a blob already."""
+        """Whether what could not be copied is a blob already.
+
+        Raises:
+            AnsweredNo: *error*, where that may become so without us: it is to be tried once more.
+        """
         if error.status not in {404, 409, 412} or error.code == "NoSuchBucket":
             raise error
-        return self._bucket.head(key)
+        is_there = self._bucket.head(key)
+        if not is_there and error.status == 409:
+            raise error
+        return is_there
 
     def is_right(self, sha256: Digest, found: Found) -> bool:
         """Whether it reads as what its name says; one that does not is deleted."""

@@ -73,11 +73,23 @@ async def _of_blob(store: "BucketStore", where: str) -> Finding:
 async def _of_uploads(store: "BucketStore") -> Finding:
     if not store.config.direct:
         return Finding(ok=True, what="builds send their files through the daemon, since direct is off")
-    if await store.uploads.vouched(anew=True):
+    verdict = await store.uploads.verdict(anew=True)
+    if verdict.danger:
+        what = f"{verdict.danger}: builds get no URLs, and send their files through the daemon"
+        return Finding(ok=True, what=what, fix=_fix_of_danger(store) if verdict.is_seen else _fix_of_way(store))
+    if not verdict.doubt:
         return Finding(
             ok=True, what="builds send straight to the store: it refused wrong bytes, and so vouches for them"
         )
-    what = f"{store.uploads.doubt}: each upload is read and hashed before it counts"
+    what = f"{verdict.doubt}: each upload is read and hashed before it counts"
     return Finding(
         ok=True, what=what, fix="a store that checks signatures and x-amz-checksum-sha256 saves that reading"
     )
+
+
+def _fix_of_danger(store: "BucketStore") -> str:
+    return f"update the server behind store.{store.kind}: it must refuse an x-amz-copy-source that was not signed"
+
+
+def _fix_of_way(store: "BucketStore") -> str:
+    return f"let the daemon reach store.{store.kind}.public_endpoint, or leave that setting out"

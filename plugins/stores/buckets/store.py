@@ -29,7 +29,9 @@ from scalemesh.faults import fault
 from scalemesh.ports import Direct, Finding, Store
 from scalemesh.values import Blob, DeploymentId, Digest, Kept, SignedRequest
 
-_READERS: Final = 4  #: threads apart from the others: an adoption of many files must not hold up a visit
+#: Threads apart from the others: an adoption of many files must not hold up a visit. They are more than a move (8),
+#: verifying (4) and the archives of some builds need at a time, or these would. Made when they are needed.
+_READERS: Final = 32
 
 
 class BucketStore:
@@ -176,6 +178,8 @@ class BucketStore:
             return [None] * len(blobs)
         with self.told():
             await self._may_write()
+            if (await self.uploads.verdict()).danger:
+                return [None] * len(blobs)
             await self.uploads.make_way(deployment, attempt, [blob.sha256 for blob in blobs])
             return await self.threads.run(sign)
 

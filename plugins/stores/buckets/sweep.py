@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from scalemesh.errors import ScaleMeshError
 
 if TYPE_CHECKING:
+    from plugins.stores.buckets.answers import Unfinished
     from plugins.stores.buckets.store import BucketStore
 
 log = logging.getLogger(__name__)
@@ -28,11 +30,22 @@ async def sweep_for_ever(store: "BucketStore") -> None:
 
 async def sweep(store: "BucketStore", before: datetime) -> int:
     """Abort what began before that; how many. Raises UnreachableError as the port says."""
+    count = 0
     with store.told():
-        found = await store.threads.run(store.bucket.unfinished, store.keys.prefix)
-        old = [
-            each for each in found if each.at < before and each.key.startswith((store.keys.blobs, store.keys.staging))
-        ]
-        for each in old:
-            await store.threads.run(store.bucket.abort, each.key, each.upload)
-    return len(old)
+        for place in (store.keys.blobs, store.keys.staging):  # not below the prefix: it may be empty, and others' too
+            async for page in _pages(store, place):
+                # Looked at here too: a server may know no prefix in this list.
+                for each in [each for each in page if each.at < before and each.key.startswith(place)]:
+                    await store.threads.run(store.bucket.abort, each.key, each.upload)
+                    count += 1
+    return count
+
+
+async def _pages(store: "BucketStore", place: str) -> "AsyncIterator[list[Unfinished]]":
+    more: tuple[str, str] | None = None
+    while True:
+        page = await store.threads.run(store.bucket.unfinished, place, more)
+        yield page.uploads
+        if page.more is None or page.more == more:
+            return
+        more = page.more

@@ -1,6 +1,7 @@
 """The staging area: what was uploaded, what of it has been verified, and how that becomes blobs."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from plugins.stores.buckets.answers import AnsweredNo, Found
 from plugins.stores.buckets.bucket import Bucket
 from plugins.stores.buckets.copying import Copying
 from plugins.stores.buckets.keys import Keys, deployment_of, digest_of
-from plugins.stores.buckets.proof import Proof
+from plugins.stores.buckets.proof import Proof, Verdict
 from plugins.stores.buckets.sending import Sender, Sizes
 from plugins.stores.buckets.settling import Settling
 from plugins.stores.buckets.threads import Threads
@@ -21,6 +22,7 @@ from scalemesh.values import Blob, DeploymentId, Digest
 _MOST_KNOWN: Final = 200_000  #: verified uploads that are remembered; others are verified again, the oldest first
 _HASHED_AT_ONCE: Final = 8
 _ROUNDS: Final = 3  #: in which what changes between verifying and copying is verified again
+_UNSEEN_S: Final = 60.0  #: so long a store that could not be looked at as builds see it is not looked at again
 
 
 class Uploads:
@@ -32,7 +34,8 @@ class Uploads:
         self._bucket, self._keys, self._threads, self._sender = bucket, keys, threads, sender
         self._sizes, self._proof, self._late, self._copying = sizes, proof, late, Copying(bucket, keys)
         self._proving = asyncio.Lock()
-        self.doubt: str | None = None  #: why uploads are read and hashed; empty: they need not be
+        self._verdict: Verdict | None = None
+        self._seen_at = float("-inf")
         self._rooms: OrderedDict[str, dict[Digest, Found]] = OrderedDict()  # what is verified, by where it lies
 
     async def receive(self, deployment: DeploymentId, attempt: int, blob: Blob, chunks: AsyncIterable[bytes]) -> None:
@@ -82,12 +85,18 @@ class Uploads:
             found += [name] if (name := deployment_of(room)) else []
         return found
 
-    async def vouched(self, *, anew: bool = False) -> bool:
-        """Whether the store refuses wrong bytes by itself, as has been seen since it was opened; else see ``doubt``."""
+    async def verdict(self, *, anew: bool = False) -> Verdict:
+        """What those who send can do in this store, as has been seen since it was opened."""
         async with self._proving:
-            if self.doubt is None or anew:
-                self.doubt = await self._threads.run(self._proof.doubt)
-            return not self.doubt
+            known = self._verdict
+            if known is None or anew or (not known.is_seen and time.monotonic() > self._seen_at + _UNSEEN_S):
+                self._verdict = known = await self._threads.run(self._proof.verdict)
+                self._seen_at = time.monotonic()
+            return known
+
+    async def vouched(self) -> bool:
+        """Whether the store refuses wrong bytes by itself."""
+        return not (await self.verdict()).doubt
 
     async def _verified(self, room: str) -> dict[Digest, Found]:
         """What lies in *room* and is what its name says; what is not is deleted."""

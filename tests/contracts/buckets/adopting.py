@@ -40,7 +40,7 @@ async def until_settled(kind: str, where: Path) -> None:
 
 
 def is_copy(asked: Asked) -> bool:
-    return "x-amz-copy-source" in asked.headers
+    return "x-amz-copy-source" in asked.headers and "/staging/proof-" not in asked.path
 
 
 async def until_carried(relay: Relay) -> None:

@@ -19,7 +19,7 @@ from scalemesh.ports import Store
 from scalemesh.values import Blob
 from tests.contracts.buckets.senders import blob_of, once, put, read
 from tests.contracts.crash_store import A
-from tests.contracts.openers import BUCKETS
+from tests.contracts.openers import BUCKETS, server_of
 from tests.rigs import s3_servers
 from tests.rigs.s3_relay import Relay, Rule
 
@@ -195,7 +195,7 @@ async def test_many_readers_that_leave_a_store_that_hangs_do_not_wait_for_each_o
 HANGING = """
 import asyncio, sys
 from pathlib import Path
-from tests.contracts.openers import BUCKETS
+from tests.contracts.openers import BUCKETS, server_of
 
 async def main():
     async with BUCKETS[sys.argv[1]](Path(sys.argv[2]), endpoint=sys.argv[3], read_timeout_s=500.0) as store:
@@ -248,3 +248,21 @@ async def test_a_server_that_was_killed_has_what_it_took_and_takes_more(kind: st
             assert await read(store, (await put(store, b"more")).sha256) == b"more"
     finally:
         await asyncio.to_thread(server.end)
+
+
+async def test_what_a_move_and_others_read_for_long_holds_up_no_visit(kind: str, tmp_path: Path) -> None:
+    """Eight blobs of a move, four that are verified, four archives."""
+    async with (
+        Relay.open(s3_servers.url_of(server_of(kind))) as relay,
+        BUCKETS[kind](tmp_path, endpoint=relay.url) as store,
+    ):
+        slow, visited = await put(store, b"slow"), await put(store, b"visited")
+        held = Rule(lambda asked: asked.method == "GET" and slow.sha256 in asked.path, 16, "hold")
+        relay.rules.append(held)
+        chores = [asyncio.create_task(read(store, slow.sha256)) for _ in range(16)]
+        async with asyncio.timeout(10):
+            while held.times:
+                await asyncio.sleep(0.01)
+            assert await read(store, visited.sha256) == b"visited"
+        held.released.set()
+        assert await asyncio.gather(*chores) == [b"slow"] * 16

@@ -15,7 +15,7 @@ from scalemesh.decode import decode
 from scalemesh.errors import ConfigError, NotFoundError, UnreachableError
 from scalemesh.registry import open_point
 from scalemesh.values import Secret
-from tests.contracts.buckets.senders import Behind, blob_of, once, put, read, sent, signed
+from tests.contracts.buckets.senders import LED, Behind, blob_of, once, put, read, sent, signed
 from tests.contracts.crash_store import A
 from tests.contracts.openers import BUCKETS, OWNER, everything, in_bucket
 from tests.rigs import s3_servers, tls
@@ -201,17 +201,18 @@ async def test_builders_get_the_public_address_and_the_daemon_uses_its_own(kind:
         request = await signed(store, b"far")
         assert request.url.startswith(public.url)
         assert (await store.download_url(blob_of(b"x").sha256)).url.startswith(public.url)
-        assert public.asked == []
+        assert all("/staging/proof-" in asked.path for asked in public.asked)
         assert await sent(request, b"far") == 200
         assert await store.received(A, 1) == {blob_of(b"far").sha256: 3}
         assert await store.uploads.vouched()
 
 
-async def test_where_builders_reach_the_store_and_the_daemon_does_not_uploads_are_hashed(
+async def test_where_builders_reach_the_store_and_the_daemon_does_not_they_get_no_urls_and_uploads_are_hashed(
     kind: str, tmp_path: Path
 ) -> None:
     async with BUCKETS[kind](tmp_path, public_endpoint="http://127.0.0.1:9") as store:
         assert not await store.uploads.vouched()
+        assert await store.upload_urls(A, 1, [blob_of(b"x")]) == [None]
         findings = await store.check()
         assert all(finding.ok for finding in findings)
         assert "cannot reach the store by its public_endpoint" in findings[-1].what
@@ -258,4 +259,5 @@ async def test_the_check_tells_what_it_found(kind: str, store: BucketStore) -> N
     told = [finding.what for finding in await store.check()]
     assert ["own" in told[0], "clocks" in told[1], "read and deleted" in told[2]] == [True] * 3
     assert ("refused wrong bytes" in told[3]) == (kind in EACH)
-    assert ("takes wrong bytes" in told[3]) == (kind not in EACH)
+    assert ("copy any object" in told[3]) == (kind == LED)
+    assert ("takes wrong bytes" in told[3]) == (kind not in {*EACH, LED})

@@ -93,6 +93,23 @@ async def test_an_outage_holds_up_copies_and_no_reads(kind: str, tmp_path: Path)
             assert [await read(store, digest) for digest in DIGESTS] == FILES
 
 
+async def test_where_other_copies_are_under_way_the_list_stays_until_they_have_ended(kind: str, tmp_path: Path) -> None:
+    """A conflict says neither that the blob is there nor that it is not."""
+    async with Relay.open(s3_servers.url_of(server_of(kind))) as relay:
+        others = Rule(is_copy, 10_000, "answer", status=409, code="ConditionalRequestConflict")
+        relay.rules.append(others)
+        async with LATE[kind](tmp_path, endpoint=relay.url, tries=1) as store:
+            await adopt(store, FILES[:1])
+            await store.clear(A)
+            with pytest.raises(UnreachableError):
+                await told(store)
+            assert [len(below(kind, tmp_path, each)) for each in ("adopted", "staging")] == [1, 1]
+            assert await read(store, DIGESTS[0]) == FILES[0]
+            others.times = 2
+            assert [kept.sha256 for kept in await told(store)] == DIGESTS[:1]
+    assert [below(kind, tmp_path, each) for each in ("adopted", "staging")] == [[], []]
+
+
 async def test_an_adoption_whose_list_cannot_be_written_fails_and_is_done_again(kind: str, tmp_path: Path) -> None:
     async with (
         Relay.open(s3_servers.url_of(server_of(kind))) as relay,

@@ -16,7 +16,7 @@ from plugins.stores.minio.signing import MinioSigner
 from scalemesh.errors import NotFoundError, UnreachableError
 from scalemesh.ports import Direct
 from scalemesh.values import Blob, Digest
-from tests.contracts.buckets.senders import TRUSTING, VOUCHING, Behind, blob_of, once, put, read, sent, signed
+from tests.contracts.buckets.senders import LED, TRUSTING, VOUCHING, Behind, blob_of, once, put, read, sent, signed
 from tests.contracts.crash_store import A, B
 from tests.contracts.openers import BUCKETS, everything
 
@@ -145,6 +145,35 @@ async def test_a_url_to_download_gives_the_blob_and_no_other(store: BucketStore)
     assert (await asyncio.to_thread(get, absent.url))[0] == 404
 
 
+@pytest.mark.parametrize("kind", [LED], indirect=True)
+async def test_of_a_store_that_copies_what_was_not_signed_nobody_gets_a_url(store: BucketStore, behind: Behind) -> None:
+    data, secret = os.urandom(1000), os.urandom(1000)
+    behind.put(behind.blob(blob_of(secret).sha256), secret)
+    led = {"x-amz-copy-source": f"/{behind.bucket}/{behind.blob(blob_of(secret).sha256)}"}
+    assert await sent(await signed(store, data), data, led) == 200
+    stolen = behind.client.get_object(Bucket=behind.bucket, Key=behind.upload(blob_of(data).sha256))
+    assert stolen["Body"].read() == secret, "this server refuses it: it is no example of its sort"
+    assert await store.upload_urls(A, 1, [blob_of(data)]) == [None]
+    assert not await store.uploads.vouched()
+    assert await store.received(A, 1) == {}
+    told = (await store.check())[-1]
+    assert "copy any object" in told.what
+    assert "update the server" in told.fix
+
+
+@pytest.mark.parametrize("kind", [each for each in BUCKETS if each != LED], indirect=True)
+async def test_a_url_copies_nothing_from_elsewhere_where_others_get_one(store: BucketStore, behind: Behind) -> None:
+    data, secret = os.urandom(1000), os.urandom(1000)
+    behind.put(behind.blob(blob_of(secret).sha256), secret)
+    led = {"x-amz-copy-source": f"/{behind.bucket}/{behind.blob(blob_of(secret).sha256)}"}
+    (request,) = await store.upload_urls(A, 1, [blob_of(data)])
+    assert request is not None
+    assert await sent(request, data, led) in {400, 403}
+    assert await sent(request, b"", {**led, "content-length": "0"}) in {400, 403}
+    assert await store.received(A, 1) == {}
+
+
+@pytest.mark.parametrize("kind", [each for each in BUCKETS if each != LED], indirect=True)
 async def test_what_is_too_large_for_one_request_has_no_url(store: BucketStore) -> None:
     largest = 5 * 1024**3
     blobs = [Blob(sha256=blob_of(b"x").sha256, size_bytes=size) for size in (largest, largest + 1)]
@@ -156,6 +185,7 @@ async def test_a_store_that_is_not_direct_gives_no_urls(kind: str, tmp_path: Pat
         assert await store.upload_urls(A, 1, [blob_of(b"x")]) == [None]
 
 
+@pytest.mark.parametrize("kind", [each for each in BUCKETS if each != LED], indirect=True)
 async def test_signing_a_thousand_urls_does_not_hold_up_the_loop(store: BucketStore) -> None:
     blobs = [Blob(sha256=Digest(f"{number:064x}"), size_bytes=number) for number in range(1000)]
     await store.upload_urls(A, 1, blobs[:1])
