@@ -212,8 +212,9 @@ class BlobRows:
         return [Blob(sha256=Digest(row["sha256"]), size_bytes=row["size_bytes"]) for row in rows]
 
     async def unheld(self) -> Amount:
-        """All blobs that nobody holds now."""
-        row = await self._db.one(UNHELD)
+        """All blobs that nobody holds now. Counted aside, since all blobs are looked at: a million take seconds."""
+        async with self._db.aside() as reader:
+            row = await reader.one(UNHELD)
         return Amount(row["n"], row["size_bytes"]) if row else Amount()
 
 

@@ -8,8 +8,9 @@ from scalemesh.services.caches import Caches
 from scalemesh.services.collector import Collector
 from scalemesh.services.janitor import Freed, Part
 from scalemesh.services.leftovers import Leftovers
-from scalemesh.services.retention import ROUND, Expiry
+from scalemesh.services.retention import ROUND, Expiry, Preview
 
+DEPLOYMENTS: Final = "deployments"
 TIGHT_GRACE: Final = timedelta(minutes=5)  #: of blobs that nobody holds, while there is little room
 
 
@@ -20,10 +21,14 @@ def deployments(expiry: Expiry) -> Part:
         return Freed(await _to_the_end(expiry.run))
 
     async def preview() -> Freed:
-        found = await expiry.preview()
-        return Freed(len(found.over), found.size_bytes)
+        return freed_by(await expiry.preview())
 
-    return Part("deployments", run, preview)
+    return Part(DEPLOYMENTS, run, preview)
+
+
+def freed_by(found: Preview) -> Freed:
+    """What the part DEPLOYMENTS would throw away, by what was found."""
+    return Freed(len(found.over), found.size_bytes)
 
 
 def logs(expiry: Expiry) -> Part:

@@ -92,3 +92,10 @@ async def test_a_preview_throws_nothing_away() -> None:
     janitor = Janitor([part.part()], is_tight=lambda: False, now=lambda: datetime.now(UTC))
     assert await janitor.preview() == [Done("one", Freed(7))]
     assert not part.runs
+
+
+async def test_a_part_of_which_the_caller_knows_is_not_looked_at_again() -> None:
+    janitor = Janitor(
+        [Counting("one").part(), Counting("two").part()], is_tight=lambda: False, now=lambda: datetime.now(UTC)
+    )
+    assert await janitor.preview({"two": Freed(3)}) == [Done("one", Freed(7)), Done("two", Freed(3))]
