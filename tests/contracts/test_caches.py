@@ -14,7 +14,7 @@ from scalemesh.db.blobs import Amount
 from scalemesh.db.caches import CacheRows
 from scalemesh.errors import InvalidError, NotFoundError, RefusedError, TooLargeError
 from scalemesh.ports import Store
-from scalemesh.services.caches import MOST_SENT, PRODUCTION, Caches, scopes_of
+from scalemesh.services.caches import MOST_SENT, PRODUCTION, Caches
 from scalemesh.services.collector import Collector
 from scalemesh.services.deployer import Wanted
 from scalemesh.services.listings import OutputFile
@@ -142,12 +142,6 @@ async def test_another_project_finds_nothing_fetches_nothing_and_claims_nothing(
     with pytest.raises(RefusedError, match="was sent"):
         await caches.keep(stranger, entry)
     assert await caches.total(stranger.project) == Amount()
-
-
-async def test_a_fork_reads_productions_and_leaves_nothing(deployment: Deployment) -> None:
-    for one in (deployment, preview(deployment, "main")):
-        scopes = scopes_of(one, is_fork=True)
-        assert (scopes.reads, scopes.writes) == ((PRODUCTION,), None)
 
 
 async def test_the_exact_key_comes_first_then_the_newest_near_one_of_the_branch_then_productions(
