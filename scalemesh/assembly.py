@@ -29,6 +29,7 @@ from scalemesh.services.holdings import Holdings
 from scalemesh.services.home_store import HomeStore
 from scalemesh.services.janitor import Janitor
 from scalemesh.services.ledger import Ledger
+from scalemesh.services.left_caches import LeftCaches
 from scalemesh.services.leftovers import Leftovers
 from scalemesh.services.links import Links
 from scalemesh.services.listings import Listings
@@ -150,6 +151,7 @@ def upkeep_of(
     expiry = Expiry(database, deployer, logs, rules=config.retention, window_days=days, now=now)
     leftovers = Leftovers(database, plugins.store, plugins.logs, now=now)
     parts = [
+        upkeep.local_caches(LeftCaches(config.data_dir, database, plugins.stores)),
         upkeep.deployments(expiry),
         upkeep.logs(expiry),
         upkeep.uploads(leftovers),

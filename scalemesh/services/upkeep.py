@@ -7,11 +7,24 @@ from typing import Final
 from scalemesh.services.caches import Caches
 from scalemesh.services.collector import Collector
 from scalemesh.services.janitor import Freed, Part
+from scalemesh.services.left_caches import LeftCaches
 from scalemesh.services.leftovers import Leftovers
 from scalemesh.services.retention import ROUND, Expiry, Preview
 
 DEPLOYMENTS: Final = "deployments"
 TIGHT_GRACE: Final = timedelta(minutes=5)  #: of blobs that nobody holds, while there is little room
+
+
+def local_caches(left: LeftCaches) -> Part:
+    """Caches on this machine of stores that the blobs have moved away from."""
+
+    async def run(_is_tight: bool) -> Freed:
+        return Freed(await left.remove())
+
+    async def preview() -> Freed:
+        return Freed(len(await left.find()))
+
+    return Part("local_cache", run, preview)
 
 
 def deployments(expiry: Expiry) -> Part:

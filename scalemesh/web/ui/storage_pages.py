@@ -30,11 +30,11 @@ KINDS: Final = {
 }
 #: part of a round -> what goes
 PARTS: Final = {
+    "local_cache": "Local caches of former stores",
     "deployments": "Deployments that no rule keeps",
     "logs": "Logs whose time is over",
     "uploads": "Uploads that nobody waits for",
     "caches": "Build caches",
-    "local_cache": "Local cache of the store",
     "blobs": "Files that nobody holds",
 }
 
