@@ -152,10 +152,10 @@ def upkeep_of(
     leftovers = Leftovers(database, plugins.store, plugins.logs, now=now)
     parts = [
         upkeep.local_caches(LeftCaches(config.data_dir, database, plugins.stores)),
+        upkeep.caches(storage.caches, lambda: isinstance(plugins.store.home.raw, LocalFiles)),
         upkeep.deployments(expiry),
         upkeep.logs(expiry),
         upkeep.uploads(leftovers),
-        upkeep.caches(storage.caches),
         upkeep.blobs(storage.collector),
     ]
     return Upkeep(

@@ -26,10 +26,10 @@ KINDS: Final = {
 }
 PARTS: Final = {
     "local_cache": "local caches of former stores",
+    "caches": "build caches",
     "deployments": "deployments that no rule keeps",
     "logs": "logs whose time is over",
     "uploads": "uploads that nobody waits for",
-    "caches": "build caches",
     "blobs": "blobs that nobody holds",
 }
 

@@ -199,20 +199,23 @@ class Caches:
         """Forget all of a project that is deleted. Repeatable."""
         await self.clear(project)
 
-    async def expire(self) -> Amount:
-        """Forget what no build has used for long, and what was never whole; how much that was. Repeatable."""
-        over = await self._over()
+    async def expire(self, unused: timedelta | None = None) -> Amount:
+        """Forget what no build has used for long, and what was never whole; how much that was. Repeatable.
+
+        *unused*: what was not used for so long goes too.
+        """
+        over = await self._over(unused)
         async with self._db.transaction() as tx:
             await caches.delete(tx, [entry for entry, _ in over])
         return _amount(over)
 
-    async def expirable(self) -> Amount:
+    async def expirable(self, unused: timedelta | None = None) -> Amount:
         """What ``expire`` would forget now."""
-        return _amount(await self._over())
+        return _amount(await self._over(unused))
 
-    async def _over(self) -> list[tuple[int, Blob]]:
-        now = self._now()
-        return await self._rows.unused(now - timedelta(days=self._days), now - STALE)
+    async def _over(self, unused: timedelta | None) -> list[tuple[int, Blob]]:
+        now, most = self._now(), timedelta(days=self._days)
+        return await self._rows.unused(now - min(most, unused or most), now - STALE)
 
     async def _prove(self, deployment: Deployment, scopes: Scopes, blob: Blob) -> None:
         """Raise RefusedError if the attempt neither sent *blob* nor may read it."""

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -36,7 +37,7 @@ class Part:
 
     name: str
     run: Callable[[bool], Awaitable[Freed]]  #: told whether room is short
-    preview: Callable[[], Awaitable[Freed]]
+    preview: Callable[[bool], Awaitable[Freed]]  #: likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,9 @@ class Janitor:
         *known*: what the caller has found out by itself of parts, by their names; they are not asked again.
         """
         return [
-            Done(part.name, known[part.name]) if part.name in known else await _told(part.name, part.preview)
+            Done(part.name, known[part.name])
+            if part.name in known
+            else await _told(part.name, partial(part.preview, self._is_tight()))
             for part in self._parts
         ]
 
@@ -107,7 +110,7 @@ class Janitor:
         self.round = Round(number=self.round.number + 1, began_at=self._now())
         for part in self._parts:
             self.round = replace(self.round, now=part.name)
-            done = await _told(part.name, lambda part=part: part.run(self._is_tight()))  # type: ignore[misc]
+            done = await _told(part.name, partial(part.run, self._is_tight()))
             self.round = replace(self.round, now=None, parts=(*self.round.parts, done))
         self.round = replace(self.round, ended_at=self._now())
         self._ended.set()

@@ -31,10 +31,10 @@ KINDS: Final = {
 #: part of a round -> what goes
 PARTS: Final = {
     "local_cache": "Local caches of former stores",
+    "caches": "Build caches",
     "deployments": "Deployments that no rule keeps",
     "logs": "Logs whose time is over",
     "uploads": "Uploads that nobody waits for",
-    "caches": "Build caches",
     "blobs": "Files that nobody holds",
 }
 
