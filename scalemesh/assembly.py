@@ -127,11 +127,13 @@ def store_services(config: Config, ledger: Ledger, plugins: Plugins, followers: 
 
 
 def disk_room(config: Config, store: Store) -> DiskRoom:
-    """The disks that hold the data and, where its blobs lie on this machine, the store."""
+    """The disks that hold the data, the local cache, the jobs of builds and, where its blobs lie here, the store."""
+    executors = (config.plugin("executor", kind).settings for kind in config.kinds("executor"))
+    jobs = [config.data_dir / str(settings["work_dir"]) for settings in executors if "work_dir" in settings]
     places = [config.data_dir]
     if isinstance(store, LocalFiles):
         places.append(store.path(Digest("0" * 64)).parent)
-    return DiskRoom(places, config.disk, ballast=config.data_dir / "ballast")
+    return DiskRoom(places, config.disk, ballast=config.data_dir / "ballast", beside=[config.data_dir / "cache", *jobs])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
