@@ -29,6 +29,7 @@ from scalemesh.services.holdings import Holdings
 from scalemesh.services.home_store import HomeStore
 from scalemesh.services.janitor import Janitor
 from scalemesh.services.ledger import Ledger
+from scalemesh.services.left_caches import LeftCaches
 from scalemesh.services.leftovers import Leftovers
 from scalemesh.services.links import Links
 from scalemesh.services.listings import Listings
@@ -126,11 +127,13 @@ def store_services(config: Config, ledger: Ledger, plugins: Plugins, followers: 
 
 
 def disk_room(config: Config, store: Store) -> DiskRoom:
-    """The disks that hold the data and, where its blobs lie on this machine, the store."""
+    """The disks that hold the data, the local cache, the jobs of builds and, where its blobs lie here, the store."""
+    executors = (config.plugin("executor", kind).settings for kind in config.kinds("executor"))
+    jobs = [config.data_dir / str(settings["work_dir"]) for settings in executors if "work_dir" in settings]
     places = [config.data_dir]
     if isinstance(store, LocalFiles):
         places.append(store.path(Digest("0" * 64)).parent)
-    return DiskRoom(places, config.disk, ballast=config.data_dir / "ballast")
+    return DiskRoom(places, config.disk, ballast=config.data_dir / "ballast", beside=[config.data_dir / "cache", *jobs])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +153,11 @@ def upkeep_of(
     expiry = Expiry(database, deployer, logs, rules=config.retention, window_days=days, now=now)
     leftovers = Leftovers(database, plugins.store, plugins.logs, now=now)
     parts = [
+        upkeep.local_caches(LeftCaches(config.data_dir, database, plugins.stores)),
+        upkeep.caches(storage.caches, lambda: isinstance(plugins.store.home.raw, LocalFiles)),
         upkeep.deployments(expiry),
         upkeep.logs(expiry),
         upkeep.uploads(leftovers),
-        upkeep.caches(storage.caches),
         upkeep.blobs(storage.collector),
     ]
     return Upkeep(

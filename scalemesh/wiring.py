@@ -26,7 +26,7 @@ from scalemesh.services import homes
 from scalemesh.services.build_environment import read_bundle
 from scalemesh.services.explaining import Explainer
 from scalemesh.services.home_store import HomeStore
-from scalemesh.services.near_store import forget_others, places
+from scalemesh.services.near_store import places
 from scalemesh.services.openings import openings
 from scalemesh.services.outgoing import Outgoing
 from scalemesh.services.proofs import PROBE_S, proven
@@ -70,7 +70,6 @@ async def build(config: Config) -> AsyncIterator[Daemon]:
         plugins = await opened.enter_async_context(open_plugins(config, home))
         await prove(plugins)
         await asyncio.to_thread(shutil.rmtree, config.data_dir / "caches", ignore_errors=True)  # of earlier versions
-        await asyncio.to_thread(forget_others, config.data_dir, {home.kind, home.leftovers})
         proxy = await opened.enter_async_context(Proxy(config.proxy))
         for finding in of_proxies(config.hosts):
             if finding.fix:

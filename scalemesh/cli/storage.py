@@ -25,11 +25,11 @@ KINDS: Final = {
     "local_cache": "local cache of the store",
 }
 PARTS: Final = {
+    "local_cache": "local caches of former stores",
+    "caches": "build caches",
     "deployments": "deployments that no rule keeps",
     "logs": "logs whose time is over",
     "uploads": "uploads that nobody waits for",
-    "caches": "build caches",
-    "local_cache": "local cache of the store",
     "blobs": "blobs that nobody holds",
 }
 

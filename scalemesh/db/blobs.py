@@ -1,15 +1,19 @@
 """What lies in the blob store and who holds it: a deployment, an asset window, a cache. SQL only; one row a blob."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import Final
+from itertools import islice
+from typing import Final, TypeVar
 
 from scalemesh.db.columns import to_ms
 from scalemesh.db.database import Database, Transaction
 from scalemesh.values import Blob, DeploymentId, Digest, ProjectId
+
+T = TypeVar("T")
+AT_ONCE: Final = 2_000  #: of a long list in one question to the database
 
 COMING: Final = 0
 STORED: Final = 1
@@ -116,17 +120,25 @@ async def hold(
     Raises:
         NotFoundError: its deployment or project is deleted (when the transaction ends).
     """
-    given = _rows(blobs)
-    if await tx.one(ANY_DOOMED, {"blobs": given}):
-        return None
-    await tx.run(ADD, {"blobs": given, "kind": kind})
-    await tx.run(HOLD, {"holder": await _id_of(tx, holder), "blobs": given})
-    return await not_stored(tx, [blob.sha256 for blob in blobs])
+    for part in _parts(blobs):
+        if await tx.one(ANY_DOOMED, {"blobs": _rows(part)}):
+            return None
+    known, coming = await _id_of(tx, holder), set[Digest]()
+    for part in _parts(blobs):
+        given = _rows(part)
+        await tx.run(ADD, {"blobs": given, "kind": kind})
+        await tx.run(HOLD, {"holder": known, "blobs": given})
+        coming |= await not_stored(tx, [blob.sha256 for blob in part])
+    return coming
 
 
 async def not_stored(tx: Transaction, digests: Iterable[Digest]) -> set[Digest]:
     """Those of *digests*, all of them held, that are on their way into the store, or were lost there."""
-    return {Digest(row["sha256"]) for row in await tx.all(NOT_STORED, {"digests": json.dumps(list(digests))})}
+    found = set[Digest]()
+    for part in _parts(digests):
+        rows = await tx.all(NOT_STORED, {"digests": json.dumps(part)})
+        found |= {Digest(row["sha256"]) for row in rows}
+    return found
 
 
 async def hold_alone(tx: Transaction, holder: Holder, sha256: Digest) -> bool:
@@ -151,7 +163,8 @@ async def release(tx: Transaction, holder: Holder) -> None:
 
 async def stored(tx: Transaction, digests: Collection[Digest]) -> None:
     """Note that held blobs are in the store, durably. Repeatable."""
-    await tx.run(SET_STORED, {"digests": json.dumps(list(digests))})
+    for part in _parts(digests):
+        await tx.run(SET_STORED, {"digests": json.dumps(part)})
 
 
 async def lost(tx: Transaction, digests: Collection[Digest]) -> None:
@@ -161,11 +174,13 @@ async def lost(tx: Transaction, digests: Collection[Digest]) -> None:
 
 async def pin(tx: Transaction, holder: Holder, digests: Collection[Digest]) -> dict[Digest, int]:
     """Those of *digests* that the holder's project owns, with their sizes in bytes; *holder* holds them from now on."""
-    params = {"digests": json.dumps(list(digests)), "project": holder.project}
-    owned = {Digest(row["sha256"]): int(row["size_bytes"]) for row in await tx.all(OWNED, params)}
-    if owned:
-        given = _rows(Blob(sha256=sha256, size_bytes=size) for sha256, size in owned.items())
-        await tx.run(HOLD, {"holder": await _id_of(tx, holder), "blobs": given})
+    owned: dict[Digest, int] = {}
+    for part in _parts(digests):
+        rows = await tx.all(OWNED, {"digests": json.dumps(part), "project": holder.project})
+        found = [Blob(sha256=Digest(row["sha256"]), size_bytes=row["size_bytes"]) for row in rows]
+        if found:
+            await tx.run(HOLD, {"holder": await _id_of(tx, holder), "blobs": _rows(found)})
+        owned |= {blob.sha256: blob.size_bytes for blob in found}
     return owned
 
 
@@ -197,14 +212,22 @@ class BlobRows:
         return [Blob(sha256=Digest(row["sha256"]), size_bytes=row["size_bytes"]) for row in rows]
 
     async def unheld(self) -> Amount:
-        """All blobs that nobody holds now."""
-        row = await self._db.one(UNHELD)
+        """All blobs that nobody holds now. Counted aside, since all blobs are looked at: a million take seconds."""
+        async with self._db.aside() as reader:
+            row = await reader.one(UNHELD)
         return Amount(row["n"], row["size_bytes"]) if row else Amount()
 
 
 async def _id_of(tx: Transaction, holder: Holder) -> int:
     params = {"name": holder.name, "project": holder.project, "deployment": holder.deployment}
     return int((await tx.all(ADD_HOLDER, params))[0]["id"])
+
+
+def _parts(many: Iterable[T]) -> Iterator[list[T]]:
+    """*many*, so many at a time that visits come in between two questions."""
+    left = iter(many)
+    while part := list(islice(left, AT_ONCE)):
+        yield part
 
 
 def _rows(blobs: Iterable[Blob]) -> str:

@@ -94,8 +94,9 @@ class HomeRows:
         return await self._db.one(ANY_BLOB) is not None
 
     async def amount(self, after: Digest | None = None) -> Amount:
-        """The blobs with digests above *after* that are in the store, by what was noted."""
-        row = await self._db.one(ALL_AFTER, {"after": after or ""})
+        """The blobs with digests above *after* that are in the store, by what was noted. Counted aside."""
+        async with self._db.aside() as reader:
+            row = await reader.one(ALL_AFTER, {"after": after or ""})
         return Amount(row["n"], row["size_bytes"]) if row else Amount()
 
 

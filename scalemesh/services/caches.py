@@ -45,10 +45,10 @@ MAX_SECONDS: Final = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """Whose archives a build may read, the best first, and whose it writes; None: nobody's."""
+    """Whose archives a build may read, the best first, and whose it writes."""
 
     reads: tuple[str, ...]
-    writes: str | None
+    writes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,8 @@ class _Sent:
     digests: set[Digest] = field(default_factory=set)
 
 
-def scopes_of(deployment: Deployment, *, is_fork: bool = False) -> Scopes:
-    """*is_fork*: its source is somebody else's repository, who must not leave anything behind."""
-    if is_fork:
-        return Scopes((PRODUCTION,), None)
+def scopes_of(deployment: Deployment) -> Scopes:
+    """Production's own, or its branch's and production's to read."""
     if deployment.environment is Environment.PRODUCTION:
         return Scopes((PRODUCTION,), PRODUCTION)
     own = f"branch:{deployment.branch or ''}"
@@ -103,9 +101,7 @@ class Caches:
 
     def rules(self, deployment: Deployment) -> dict[str, object]:
         """What its builder is told: ``cache`` of a claim."""
-        scopes = scopes_of(deployment)
-        reads = deployment.uses_cache and bool(scopes.reads)
-        return {"reads": reads, "writes": scopes.writes is not None, "archive_bytes": self.archive_bytes}
+        return {"reads": deployment.uses_cache, "writes": True, "archive_bytes": self.archive_bytes}
 
     async def find(
         self, deployment: Deployment, kind: CacheKind, key: str, prefix: str = ""
@@ -167,7 +163,7 @@ class Caches:
 
         Raises:
             InvalidError: the key is none.
-            RefusedError: it was not sent, or this deployment keeps nothing.
+            RefusedError: it was not sent.
             TooLargeError: more than one archive may have.
             NotFoundError: the project is deleted.
             UnreachableError: the store or the database does not answer.
@@ -175,8 +171,6 @@ class Caches:
         _check(new.key)
         scopes = scopes_of(deployment)
         self._count(deployment, new.blob)
-        if scopes.writes is None:
-            raise RefusedError("this deployment keeps nothing for later builds")
         await self._prove(deployment, scopes, new.blob)
         async with self._db.transaction() as tx:
             entry = await caches.add(tx, deployment.project, scopes.writes, new, self._now())
@@ -205,20 +199,23 @@ class Caches:
         """Forget all of a project that is deleted. Repeatable."""
         await self.clear(project)
 
-    async def expire(self) -> Amount:
-        """Forget what no build has used for long, and what was never whole; how much that was. Repeatable."""
-        over = await self._over()
+    async def expire(self, unused: timedelta | None = None) -> Amount:
+        """Forget what no build has used for long, and what was never whole; how much that was. Repeatable.
+
+        *unused*: what was not used for so long goes too.
+        """
+        over = await self._over(unused)
         async with self._db.transaction() as tx:
             await caches.delete(tx, [entry for entry, _ in over])
         return _amount(over)
 
-    async def expirable(self) -> Amount:
+    async def expirable(self, unused: timedelta | None = None) -> Amount:
         """What ``expire`` would forget now."""
-        return _amount(await self._over())
+        return _amount(await self._over(unused))
 
-    async def _over(self) -> list[tuple[int, Blob]]:
-        now = self._now()
-        return await self._rows.unused(now - timedelta(days=self._days), now - STALE)
+    async def _over(self, unused: timedelta | None) -> list[tuple[int, Blob]]:
+        now, most = self._now(), timedelta(days=self._days)
+        return await self._rows.unused(now - min(most, unused or most), now - STALE)
 
     async def _prove(self, deployment: Deployment, scopes: Scopes, blob: Blob) -> None:
         """Raise RefusedError if the attempt neither sent *blob* nor may read it."""

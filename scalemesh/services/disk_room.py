@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -50,6 +50,7 @@ class Volume:
     free_bytes: int  #: for whoever is not root
     total_files: int = 0  #: 0: it has no such bound
     free_files: int = 0
+    is_beside: bool = False  #: only builds and the local cache write there: full, it holds up builds alone
 
     @property
     def used_percent(self) -> float:
@@ -73,7 +74,7 @@ def _level(volume: Volume, limits: Disk, before: Level) -> Level:
     if before >= Level.HIGH:
         mark -= BACK_PERCENT
     if volume.free_bytes < reserve or _has_no_files_left(volume, limits):
-        return Level.LAST
+        return Level.HIGH if volume.is_beside else Level.LAST
     return Level.HIGH if volume.used_percent >= mark and limits.high_water_percent < 100 else Level.ROOMY
 
 
@@ -111,14 +112,19 @@ class DiskRoom:
         limits: Disk,
         *,
         ballast: Path,
+        beside: Sequence[Path] = (),
         look: Callable[[Iterable[Path]], Sequence[Volume]] = look,
     ) -> None:
-        """*places* hold what is ours, the first the database and *ballast*; those of one file system count once."""
+        """*places* hold what is ours, the first the database and *ballast*; those of one file system count once.
+
+        *beside*: where only builds and the local cache write. An upload, which may end such a build, must not wait for
+        room there.
+        """
         self.limits: Final = limits
         self.level = Level.ROOMY
         self.volumes: Sequence[Volume] = ()
-        self._places, self._ballast, self._look = list(places), ballast, look
-        self._note(look(places))
+        self._places, self._ballast, self._look, self._beside = list(places), ballast, look, tuple(beside)
+        self._note(self._seen())
 
     async def serve(self, changed: Callable[[], None] = lambda: None) -> None:
         """Measure until cancelled; *changed* is called after each change of the level."""
@@ -140,7 +146,7 @@ class DiskRoom:
             OSError: it cannot be looked at.
         """
         before = self.level
-        self._note(await asyncio.to_thread(self._look, self._places))
+        self._note(await asyncio.to_thread(self._seen))
         await asyncio.to_thread(self._trim, self.level)
         return self.level is not before
 
@@ -191,6 +197,11 @@ class DiskRoom:
         return [
             Finding(ok=self.takes_builds, what=self.why() + words[self.level], fix="" if self.takes_builds else FIX)
         ]
+
+    def _seen(self) -> list[Volume]:
+        beside = {str(place) for place in self._beside}
+        volumes = self._look([*self._places, *self._beside])
+        return [replace(volume, is_beside=True) if volume.path in beside else volume for volume in volumes]
 
     def _note(self, volumes: Sequence[Volume]) -> None:
         before, self.volumes = self.level, volumes

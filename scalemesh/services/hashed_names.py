@@ -32,7 +32,7 @@ def immutable_test(patterns: Sequence[str]) -> Callable[[str], bool]:
     no costs one question.
     """
     tests = [re.compile(_translated(pattern)) for pattern in patterns]
-    return lambda path: carries_hash(path) and any(test.fullmatch(path) for test in tests)
+    return lambda path: any(test.fullmatch(path) for test in tests) and carries_hash(path)
 
 
 def _translated(pattern: str) -> str:
@@ -47,7 +47,7 @@ def _translated(pattern: str) -> str:
 def carries_hash(path: str) -> bool:
     """Whether *path* holds a part that no person would have written: in the file name, or a directory all of hash."""
     *directories, name = path.split("/")
-    if any(_HEX.fullmatch(directory) and len(directory) >= _LONG for directory in directories):
+    if any(len(directory) >= _LONG and _HEX.fullmatch(directory) for directory in directories):
         return True
     return "." in name and any(_is_hash(part) for part in _parts(name.rpartition(".")[0]))
 

@@ -5,10 +5,12 @@ Each part does its own work and is repeatable; one that fails is told of and hol
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from scalemesh.errors import ScaleMeshError
@@ -26,13 +28,16 @@ class Freed:
     size_bytes: int | None = None  #: None: it frees none by itself, or that is not known
 
 
+NOTHING: Final[Mapping[str, Freed]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One kind of thing that is thrown away."""
 
     name: str
     run: Callable[[bool], Awaitable[Freed]]  #: told whether room is short
-    preview: Callable[[], Awaitable[Freed]]
+    preview: Callable[[bool], Awaitable[Freed]]  #: likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +94,23 @@ class Janitor:
                     await ended.wait()
         return self.round
 
-    async def preview(self) -> Sequence[Done]:
-        """What a round would throw away now. A part may let go of more than it says, where another comes before it."""
-        return [await _told(part.name, part.preview) for part in self._parts]
+    async def preview(self, known: Mapping[str, Freed] = NOTHING) -> Sequence[Done]:
+        """What a round would throw away now. A part may let go of more than it says, where another comes before it.
+
+        *known*: what the caller has found out by itself of parts, by their names; they are not asked again.
+        """
+        return [
+            Done(part.name, known[part.name])
+            if part.name in known
+            else await _told(part.name, partial(part.preview, self._is_tight()))
+            for part in self._parts
+        ]
 
     async def _do_round(self) -> None:
         self.round = Round(number=self.round.number + 1, began_at=self._now())
         for part in self._parts:
             self.round = replace(self.round, now=part.name)
-            done = await _told(part.name, lambda part=part: part.run(self._is_tight()))  # type: ignore[misc]
+            done = await _told(part.name, partial(part.run, self._is_tight()))
             self.round = replace(self.round, now=None, parts=(*self.round.parts, done))
         self.round = replace(self.round, ended_at=self._now())
         self._ended.set()

@@ -1,7 +1,7 @@
 """Lists of files (what a build made, what was uploaded), kept as blobs: state first, effect second."""
 
+import asyncio
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scalemesh.ports import BlobStore
+from scalemesh.services import long_lists
 from scalemesh.values import Blob, Digest
 
 MOST_HELD: Final = 8  #: sources that builds ask for at the same time; of others the list is read again
@@ -33,11 +34,7 @@ class Listings:
         Raises:
             NotFoundError: no such list.
         """
-        data = await whole(self._store, listing)
-        return [
-            OutputFile(path=path, sha256=Digest(sha256), size_bytes=size, is_executable=bool(executable))
-            for path, sha256, size, executable in json.loads(data)
-        ]
+        return await asyncio.to_thread(_decoded, await whole(self._store, listing))
 
     async def holds(self, listing: Digest, sha256: Digest) -> bool:
         """Whether a file of the list has those bytes."""
@@ -63,9 +60,16 @@ def distinct(files: Sequence[OutputFile]) -> list[Blob]:
 
 
 def encoded(files: Sequence[OutputFile]) -> bytes:
-    """The list as a blob. The same files make the same bytes."""
+    """The list as a blob. The same files make the same bytes. It blocks: some microseconds for each of them."""
     rows = sorted([f.path, f.sha256, f.size_bytes, int(f.is_executable)] for f in files)
-    return json.dumps(rows, separators=(",", ":")).encode()
+    return long_lists.written(rows).encode()
+
+
+def _decoded(data: bytes) -> list[OutputFile]:
+    return [
+        OutputFile(path=path, sha256=Digest(sha256), size_bytes=size, is_executable=bool(executable))
+        for path, sha256, size, executable in long_lists.read(data)
+    ]
 
 
 async def put_bytes(store: BlobStore, data: bytes) -> Digest:

@@ -1,9 +1,7 @@
 """Opens stores as near as they can be had, for the daemon and for each serving process beside it."""
 
-import shutil
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from scalemesh import registry
 from scalemesh.config import MIB, Config
@@ -39,16 +37,6 @@ def places(config: Config, *, is_keeper: bool) -> Open:
             yield Place(kind, near, raw)
 
     return open_place
-
-
-def forget_others(data_dir: Path, kinds: Collection[str | None]) -> None:
-    """Remove the caches of kinds that the blobs have moved away from: nothing reads them, and nothing bounds them.
-
-    For a time in which no store is open but those of *kinds*.
-    """
-    for folder in (data_dir / "cache").glob("*"):
-        if folder.name not in kinds:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def spare(limits: Disk) -> float:

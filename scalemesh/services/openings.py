@@ -37,6 +37,11 @@ class Openings:
                 self._held.pop(kind, None)
             raise
 
+    @property
+    def kinds(self) -> set[str]:
+        """Those that are open, or are being opened."""
+        return set(self._held)
+
     async def former(self, home: Home) -> Place | None:
         """Where the blobs lived before *home*, while uploads may lie there; None also where it opens no more."""
         if home.leftovers is None:

@@ -64,7 +64,8 @@ class Stored:
 
     async def list(self, deployment: Deployment, files: Sequence[OutputFile]) -> Digest:
         """Keep the list of *files* for the deployment; the digest of its blob."""
-        (kept,) = await self.holdings.put(of_deployment(deployment), encoded(files))
+        data = await asyncio.to_thread(encoded, files)
+        (kept,) = await self.holdings.put(of_deployment(deployment), data)
         return kept.sha256
 
 
@@ -102,7 +103,7 @@ class Publisher:
             RefusedError: a path or a digest that it may not name; the deployment has failed.
         """
         try:
-            check_files(files, self._limits)
+            await asyncio.to_thread(check_files, files, self._limits)
             await self._stored.receiving.own(deployment, files)
         except RefusedError as error:
             await self._endings.fail(deployment, Reason.REJECTED, str(error))
@@ -164,17 +165,12 @@ class Publisher:
         if deployment.state is not State.PUBLISHING or deployment.listing is None:
             return
         files = await self._stored.listings.read(deployment.listing)
-        owned = distinct(files)  # as was found out before the list was kept
+        owned = await asyncio.to_thread(distinct, files)  # as was found out before the list was kept
         await self._stored.take(deployment, owned)
         fault("publish.after_blobs")
-        made = manifests.make_manifest(
-            deployment.id,
-            deployment.created_at,
-            [(file.path, file.sha256, file.size_bytes) for file in files],
-            self._immutable(deployment.framework or ""),
-            await self._rules(deployment, files),
-        )
-        (kept,) = await self._stored.holdings.put(of_deployment(deployment), manifests.encode(made.manifest))
+        immutable, rules = self._immutable(deployment.framework or ""), await self._rules(deployment, files)
+        manifest = await asyncio.to_thread(_manifest, deployment, files, immutable, rules)
+        (kept,) = await self._stored.holdings.put(of_deployment(deployment), manifest)
         fault("publish.after_manifest")
 
         async def publish(tx: Transaction) -> list[str]:
@@ -216,8 +212,15 @@ class Publisher:
         await self._endings.clean(deployment, "Ready")
 
 
+def _manifest(deployment: Deployment, files: Sequence[OutputFile], immutable: Sequence[str], rules: Compiled) -> bytes:
+    """The bytes of the manifest. It blocks."""
+    listed = ((file.path, file.sha256, file.size_bytes) for file in files)
+    made = manifests.make_manifest(deployment.id, deployment.created_at, listed, immutable, rules)
+    return manifests.encode(made.manifest)
+
+
 def check_files(files: Sequence[OutputFile], limits: Limits) -> None:
-    """Refuse a list that no honest build makes.
+    """Refuse a list that no honest build makes. It blocks: some microseconds for each of *files*.
 
     Raises:
         RefusedError: too many files, too many bytes, a path twice, or a path that is none.

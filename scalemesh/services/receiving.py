@@ -1,5 +1,6 @@
 """Uploads of a deployment, from a builder or a person: what is missing, and taking it, within the limits."""
 
+import asyncio
 from collections.abc import AsyncIterable, Collection, Mapping, Sequence
 
 from builder.protocol import MOST_RULE_FILES
@@ -80,16 +81,11 @@ class Receiving:
             RefusedError: one was neither uploaded under this attempt nor published by this project before, or has
                 another size.
         """
-        owned = distinct(files)
+        owned = await asyncio.to_thread(distinct, files)
         received = await self._staging.received(deployment.id, deployment.attempt)
-        rest = [blob.sha256 for blob in owned if blob.sha256 not in received]
-        known = {**received, **await self._holdings.pin(holdings.of_deployment(deployment), rest)}
-        for file in files:  # not of the distinct ones alone: two files may name one digest with two sizes
-            if known.get(file.sha256) != file.size_bytes:
-                raise RefusedError(
-                    f"the deployment names a file that it does not have: {file.sha256[:12]}…",
-                    why="it was not uploaded under this attempt, and the project never published it",
-                )
+        rest = await asyncio.to_thread(lambda: [blob.sha256 for blob in owned if blob.sha256 not in received])
+        pinned = await self._holdings.pin(holdings.of_deployment(deployment), rest)
+        await asyncio.to_thread(_check_known, files, {**received, **pinned})
         return owned
 
     def in_flight_bytes(self) -> int:
@@ -130,6 +126,15 @@ class Receiving:
         if size_bytes > self._limits.output_bytes:
             raise RefusedError(
                 f"an output has at most {self._limits.output_bytes >> 20} MiB", fix="raise builds.output_mib"
+            )
+
+
+def _check_known(files: Sequence[OutputFile], known: Mapping[Digest, int]) -> None:
+    for file in files:  # not of the distinct ones alone: two files may name one digest with two sizes
+        if known.get(file.sha256) != file.size_bytes:
+            raise RefusedError(
+                f"the deployment names a file that it does not have: {file.sha256[:12]}…",
+                why="it was not uploaded under this attempt, and the project never published it",
             )
 
 

@@ -7,10 +7,25 @@ from typing import Final
 from scalemesh.services.caches import Caches
 from scalemesh.services.collector import Collector
 from scalemesh.services.janitor import Freed, Part
+from scalemesh.services.left_caches import LeftCaches
 from scalemesh.services.leftovers import Leftovers
-from scalemesh.services.retention import ROUND, Expiry
+from scalemesh.services.retention import ROUND, Expiry, Preview
 
+DEPLOYMENTS: Final = "deployments"
+TIGHT_UNUSED: Final = timedelta(days=1)  #: of build caches on this machine, while there is little room
 TIGHT_GRACE: Final = timedelta(minutes=5)  #: of blobs that nobody holds, while there is little room
+
+
+def local_caches(left: LeftCaches) -> Part:
+    """Caches on this machine of stores that the blobs have moved away from."""
+
+    async def run(_is_tight: bool) -> Freed:
+        return Freed(await left.remove())
+
+    async def preview(_is_tight: bool) -> Freed:
+        return Freed(len(await left.find()))
+
+    return Part("local_cache", run, preview)
 
 
 def deployments(expiry: Expiry) -> Part:
@@ -19,11 +34,15 @@ def deployments(expiry: Expiry) -> Part:
     async def run(_is_tight: bool) -> Freed:
         return Freed(await _to_the_end(expiry.run))
 
-    async def preview() -> Freed:
-        found = await expiry.preview()
-        return Freed(len(found.over), found.size_bytes)
+    async def preview(_is_tight: bool) -> Freed:
+        return freed_by(await expiry.preview())
 
-    return Part("deployments", run, preview)
+    return Part(DEPLOYMENTS, run, preview)
+
+
+def freed_by(found: Preview) -> Freed:
+    """What the part DEPLOYMENTS would throw away, by what was found."""
+    return Freed(len(found.over), found.size_bytes)
 
 
 def logs(expiry: Expiry) -> Part:
@@ -32,7 +51,7 @@ def logs(expiry: Expiry) -> Part:
     async def run(_is_tight: bool) -> Freed:
         return Freed(await _to_the_end(expiry.run_logs))
 
-    async def preview() -> Freed:
+    async def preview(_is_tight: bool) -> Freed:
         return Freed(await expiry.logs_over())
 
     return Part("logs", run, preview)
@@ -44,20 +63,26 @@ def uploads(leftovers: Leftovers) -> Part:
     async def run(_is_tight: bool) -> Freed:
         return Freed(await leftovers.run())
 
-    async def preview() -> Freed:
+    async def preview(_is_tight: bool) -> Freed:
         return Freed(len(await leftovers.orphans()))
 
     return Part("uploads", run, preview)
 
 
-def caches(kept: Caches) -> Part:
-    """What builds keep for later ones and none has used for long. Its bytes are freed with its blobs."""
+def caches(kept: Caches, are_here: Callable[[], bool]) -> Part:
+    """What builds keep for later ones and none has used for long. Its bytes are freed with its blobs.
 
-    async def run(_is_tight: bool) -> Freed:
-        return Freed((await kept.expire()).count)
+    *are_here*: their blobs lie on this machine. Then those that were not used for a day go while there is little room.
+    """
 
-    async def preview() -> Freed:
-        amount = await kept.expirable()
+    def unused(is_tight: bool) -> timedelta | None:
+        return TIGHT_UNUSED if is_tight and are_here() else None
+
+    async def run(is_tight: bool) -> Freed:
+        return Freed((await kept.expire(unused(is_tight))).count)
+
+    async def preview(is_tight: bool) -> Freed:
+        amount = await kept.expirable(unused(is_tight))
         return Freed(amount.count, amount.size_bytes)
 
     return Part("caches", run, preview)
@@ -70,7 +95,7 @@ def blobs(collector: Collector) -> Part:
         amount = await collector.run(TIGHT_GRACE if is_tight else None)
         return Freed(amount.count, amount.size_bytes)
 
-    async def preview() -> Freed:
+    async def preview(_is_tight: bool) -> Freed:
         amount = await collector.preview()
         return Freed(amount.count, amount.size_bytes)
 

@@ -1,5 +1,6 @@
 """Deployments whose files come from a person: a folder to build like a commit, or a finished site."""
 
+import asyncio
 from collections.abc import AsyncIterable, Callable, Sequence
 
 from scalemesh.db import deployments
@@ -68,7 +69,7 @@ class Uploads:
             return deployment.state
         if deployment.source is SourceKind.PREBUILT:
             return await self._publisher.accept(deployment, files, PREBUILT)
-        check_files(files, self._limits)
+        await asyncio.to_thread(check_files, files, self._limits)
         await self._stored.take(deployment, await self._receiving.own(deployment, files))
         listing = await self._stored.list(deployment, files)
         try:

@@ -121,7 +121,7 @@ def check_blobs(listed: object, most: int) -> list[Blob]:
     return [_blob(item) for item in listed]
 
 
-def check_files(listed: object) -> list[OutputFile]:
+async def check_files(listed: object) -> list[OutputFile]:
     """``[[path, sha256, size(, is_executable)], …]`` as files. Who may name them is for the services to say.
 
     Raises:
@@ -129,7 +129,7 @@ def check_files(listed: object) -> list[OutputFile]:
     """
     if not isinstance(listed, list):
         raise InvalidError("files: must be a list")
-    return [_file(item) for item in listed]
+    return await asyncio.to_thread(lambda items: [_file(item) for item in items], listed)
 
 
 def query_number(request: web.Request, name: str, default: int, *, low: int = 0, high: int) -> int:

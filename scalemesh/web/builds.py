@@ -127,7 +127,7 @@ class BuildRoutes:
         attempt = attempt_of(self._calls, request)
         await self._calls.expect(attempt)  # before a body as large as this one is read
         body = await read_json(request, max_bytes=MAX_LISTING_BYTES)
-        state = await self._calls.finish(attempt, _result(body))
+        state = await self._calls.finish(attempt, await _result(body))
         return web.json_response({"state": state})
 
 
@@ -165,13 +165,13 @@ def _put(digest: Digest, target: SignedRequest | None) -> dict[str, object]:
     return {"url": target.url, "headers": dict(target.headers)}
 
 
-def _result(body: dict[str, object]) -> Success | Failure:
+async def _result(body: dict[str, object]) -> Success | Failure:
     if body.get("ok") is not True:
         failed = decode(Failed, body)
         return Failure(reason=failed.reason, message=failed.message)
     built = decode(Built, body)
     return Success(
-        files=check_files(built.files),
+        files=await check_files(built.files),
         framework=built.framework,
         output_directory=built.output_directory,
         warnings=built.warnings,

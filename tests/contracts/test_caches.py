@@ -14,9 +14,11 @@ from scalemesh.db.blobs import Amount
 from scalemesh.db.caches import CacheRows
 from scalemesh.errors import InvalidError, NotFoundError, RefusedError, TooLargeError
 from scalemesh.ports import Store
-from scalemesh.services.caches import MOST_SENT, PRODUCTION, Caches, scopes_of
+from scalemesh.services import upkeep
+from scalemesh.services.caches import MOST_SENT, PRODUCTION, Caches
 from scalemesh.services.collector import Collector
 from scalemesh.services.deployer import Wanted
+from scalemesh.services.janitor import Freed
 from scalemesh.services.listings import OutputFile
 from scalemesh.services.receiving import Receiving
 from scalemesh.values import Blob, CacheKind, Deployment, DeploymentId, Digest, Environment, NewCacheEntry
@@ -144,12 +146,6 @@ async def test_another_project_finds_nothing_fetches_nothing_and_claims_nothing(
     assert await caches.total(stranger.project) == Amount()
 
 
-async def test_a_fork_reads_productions_and_leaves_nothing(deployment: Deployment) -> None:
-    for one in (deployment, preview(deployment, "main")):
-        scopes = scopes_of(one, is_fork=True)
-        assert (scopes.reads, scopes.writes) == ((PRODUCTION,), None)
-
-
 async def test_the_exact_key_comes_first_then_the_newest_near_one_of_the_branch_then_productions(
     life: Life, deployment: Deployment
 ) -> None:
@@ -267,6 +263,18 @@ async def test_what_is_not_used_for_long_goes(life: Life, deployment: Deployment
     assert await caches.expire() == Amount()
     await collect(life)
     assert [await is_stored(life.store, data) for data in (b"unused", b"used")] == [False, True]
+
+
+async def test_with_little_room_what_was_not_used_for_a_day_goes_where_it_lies_on_this_machine(
+    life: Life, deployment: Deployment
+) -> None:
+    await keep(caches_of(life), deployment, b"yesterday", "npm-linux-old")
+    await keep(caches_of(life, later=timedelta(hours=2)), deployment, b"today", "npm-linux-new")
+    later = caches_of(life, later=timedelta(hours=25))
+    here, elsewhere = upkeep.caches(later, lambda: True), upkeep.caches(later, lambda: False)
+    assert [await part.preview(True) for part in (here, elsewhere)] == [Freed(1, len(b"yesterday")), Freed(0, 0)]
+    assert [await here.run(False), await elsewhere.run(True), await here.run(True)] == [Freed(0), Freed(0), Freed(1)]
+    assert [entry.key for entry in await later.of_project(deployment.project)] == ["npm-linux-new"]
 
 
 class DiesMidway(Exception):  # noqa: N818

@@ -1,5 +1,7 @@
 """Where the blobs live: the database's word, the config's, and a check that says nothing."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +10,14 @@ import pytest
 from scalemesh import wiring
 from scalemesh.config import Config
 from scalemesh.db.database import open_database
+from scalemesh.db.homes import Home, begin_move, set_home
 from scalemesh.errors import ConfigError
 from scalemesh.services import homes
+from scalemesh.services.home_store import Place
+from scalemesh.services.left_caches import GONE, LeftCaches
+from scalemesh.services.openings import openings
 from tests.contracts.moves import TO, put, two, utc_now
+from tests.contracts.openers import STORES
 
 AWAY = {"endpoint": "http://127.0.0.1:9", "bucket": "sites", "access_key": "key", "secret_key": "secret"}
 
@@ -55,3 +62,27 @@ async def test_another_kind_in_the_config_is_refused_once_there_are_blobs(tmp_pa
         with pytest.raises(ConfigError) as raised:
             await homes.settle(database, "disk", utc_now)
         assert "store migrate --to disk" in raised.value.fix
+
+
+async def test_caches_that_a_store_or_a_move_needs_stay_and_so_does_what_is_no_cache(tmp_path: Path) -> None:
+    for name in ("home", "target", "open", "past"):
+        (tmp_path / "cache" / name / "blobs").mkdir(parents=True)
+        (tmp_path / "cache" / name / "locks").touch()
+    (tmp_path / "cache" / "lost+found").mkdir()
+    (tmp_path / "cache" / f"{GONE}cut-off" / "blobs").mkdir(parents=True)
+
+    @asynccontextmanager
+    async def open_kind(kind: str) -> AsyncIterator[Place]:
+        async with STORES["disk"](tmp_path) as store:
+            yield Place(kind, store, store)
+
+    async with open_database(tmp_path / "main.db") as database, openings(open_kind) as stores:
+        async with database.transaction() as tx:
+            await set_home(tx, Home(kind="home", since_at=utc_now()))
+            await begin_move(tx, "target", utc_now(), despite_damage=False)
+        await stores.open("open")
+        left = LeftCaches(tmp_path, database, stores)
+        assert [path.name for path in await left.find()] == ["past"]
+        assert await left.remove() == 1
+        assert await left.remove() == 0
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"home", "target", "open", "lost+found"}

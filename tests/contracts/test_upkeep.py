@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scalemesh.db.blobs import BlobRows
+from scalemesh.db.homes import HomeRows
 from scalemesh.db.retention import RetentionRows
 from scalemesh.ports import LogStore, Store
 from scalemesh.services.builds import Attempt
@@ -137,3 +139,14 @@ async def test_what_was_let_go_is_told_until_it_is_removed(life: Life) -> None:
     assert (await life.services.storage.collector.run(timedelta(0))).size_bytes >= len(NOISE)
     sizes = {one.kind: one.size_bytes or 0 for one in (await report(life)).kinds}
     assert sizes["unheld"] == 0
+
+
+async def test_counts_of_all_blobs_are_no_work_of_the_reader_that_everybody_waits_for(life: Life) -> None:
+    await life.ready(NOISE)
+    database = life.services.ledger.database
+    asked: list[str] = []
+    await database._reader.set_trace_callback(asked.append)
+    assert (await HomeRows(database).amount()).size_bytes >= len(NOISE)
+    assert (await life.services.storage.collector.preview()).count == 0
+    assert await BlobRows(database).last_id()
+    assert [sql for sql in asked if "blob" in sql] == ["SELECT coalesce(max(id), 0) AS id FROM blob"]

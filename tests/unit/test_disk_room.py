@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scalemesh.assembly import disk_room
+from scalemesh.config import Config
 from scalemesh.errors import NoRoomError
 from scalemesh.keeping import Disk
 from scalemesh.services.disk_room import DiskRoom, Level, Volume, level_of, look
 
 MIB = 1 << 20
 GIB = 1 << 30
+SHARED = Path("/dev/shm")
 DISK = Volume(path="/data", total_bytes=100 * GIB, free_bytes=50 * GIB)
 
 VOLUMES = st.builds(
@@ -27,6 +30,10 @@ VOLUMES = st.builds(
     st.integers(0, 1 << 32),
 )
 LIMITS = st.builds(Disk, high_water_percent=st.integers(50, 100), reserve_mib=st.integers(0, 1 << 20))
+
+
+class NoStore:
+    """One whose blobs lie elsewhere."""
 
 
 def level(free_bytes: float, before: Level = Level.ROOMY, limits: Disk | None = None) -> Level:
@@ -160,3 +167,16 @@ async def test_whoever_waits_is_told_of_a_change_that_another_look_has_seen(tmp_
     assert await room.measure()
     await asyncio.wait_for(told.wait(), 30)
     serving.cancel()
+
+
+@pytest.mark.skipif(not SHARED.is_mount(), reason="there is no second file system here")
+def test_file_systems_of_the_local_cache_and_of_jobs_are_looked_at_and_hold_up_builds_alone(tmp_path: Path) -> None:
+    (tmp_path / "cache").symlink_to(SHARED)
+    config = replace(Config(), data_dir=tmp_path, executor={"kind": "local", "local": {"work_dir": "/proc/jobs"}})
+    volumes = disk_room(config, NoStore()).volumes  # type: ignore[arg-type]
+    places = {volume.path: volume for volume in volumes}
+    assert set(places) == {str(tmp_path), str(tmp_path / "cache"), "/proc/jobs"}
+    assert [places[str(path)].is_beside for path in (tmp_path, tmp_path / "cache")] == [False, True]
+    full = replace(DISK, free_bytes=MIB, is_beside=True)
+    assert level_of([DISK, full], Disk(), Level.ROOMY) is Level.HIGH
+    assert level_of([DISK, replace(full, is_beside=False)], Disk(), Level.ROOMY) is Level.LAST

@@ -28,8 +28,8 @@ class Counting:
             raise self._fails
         return Freed(len(self.runs), 10)
 
-    async def _preview(self) -> Freed:
-        return Freed(7)
+    async def _preview(self, is_tight: bool) -> Freed:
+        return Freed(70 if is_tight else 7)
 
 
 @asynccontextmanager
@@ -91,4 +91,13 @@ async def test_a_preview_throws_nothing_away() -> None:
     part = Counting("one")
     janitor = Janitor([part.part()], is_tight=lambda: False, now=lambda: datetime.now(UTC))
     assert await janitor.preview() == [Done("one", Freed(7))]
+    tight = Janitor([part.part()], is_tight=lambda: True, now=lambda: datetime.now(UTC))
+    assert await tight.preview() == [Done("one", Freed(70))]
     assert not part.runs
+
+
+async def test_a_part_of_which_the_caller_knows_is_not_looked_at_again() -> None:
+    janitor = Janitor(
+        [Counting("one").part(), Counting("two").part()], is_tight=lambda: False, now=lambda: datetime.now(UTC)
+    )
+    assert await janitor.preview({"two": Freed(3)}) == [Done("one", Freed(7)), Done("two", Freed(3))]

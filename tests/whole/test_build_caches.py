@@ -48,6 +48,8 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     moved_away = running.data / "cache" / "s3" / "blobs" / "ab"
     moved_away.mkdir(parents=True)
     (moved_away / ("ab" * 32)).write_bytes(b"of a bucket that was the home once")
+    (running.data / "cache" / "s3" / "locks").touch()
+    (running.data / "cache" / "lost+found").mkdir()
     try:
         await running.start()
         yield running
@@ -131,8 +133,13 @@ async def test_archives_of_earlier_versions_are_removed_at_the_start(daemon: Run
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_caches_of_stores_that_are_home_no_more_are_removed_at_the_start(daemon: RunningDaemon) -> None:
-    assert not (daemon.data / "cache" / "s3").exists()
+async def test_caches_of_stores_that_are_home_no_more_go_beside_serving(daemon: RunningDaemon) -> None:
+    assert (daemon.data / "cache" / "s3").exists()  # nobody waits for it before anything is served
+    parts = (await daemon.call("POST", "/gc", {"dry_run": True}))["parts"]
+    assert {"part": "local_cache", "count": 1, "size_bytes": None, "error": ""} in parts
+    await daemon.call("POST", "/gc", {})
+    await daemon.eventually(lambda: not list((daemon.data / "cache").glob("*s3")), what="the cache stays")
+    assert [path.name for path in (daemon.data / "cache").iterdir()] == ["lost+found"]
 
 
 async def test_archives_go_straight_into_a_bucket_and_come_straight_from_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Which files of a deployment are rules, and where they come from."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -81,10 +82,16 @@ async def read_sources(store: BlobStore, files: Sequence[OutputFile]) -> Sources
         RulesError: one is too long.
         NotFoundError, UnreachableError: the store does not give one.
     """
-    by_path = {file.path: file for file in files}
+    named, served = await asyncio.to_thread(_sorted_out, files)
     found: dict[str, bytes] = {}
-    for name, path in rule_files(by_path).items():
-        check_size(name, by_path[path].size_bytes)
-        found[name] = await whole(store, by_path[path].sha256)
-    found |= dict.fromkeys(function_files(by_path), b"")
-    return Sources(found, frozenset(path for path in by_path if name_of(path) is None))
+    for name, path in rule_files(named).items():
+        check_size(name, named[path].size_bytes)
+        found[name] = await whole(store, named[path].sha256)
+    found |= dict.fromkeys(function_files(named), b"")
+    return Sources(found, served)
+
+
+def _sorted_out(files: Sequence[OutputFile]) -> tuple[dict[str, OutputFile], frozenset[str]]:
+    """Rule files by their paths, and the paths of all others."""
+    named = {file.path: file for file in files if name_of(file.path) is not None}
+    return named, frozenset(file.path for file in files if file.path not in named)

@@ -9,6 +9,7 @@ from aiohttp import web
 from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.janitor import Done, Janitor, Round
 from scalemesh.services.retention import TOLD, Expiry, Over
+from scalemesh.services.upkeep import DEPLOYMENTS, freed_by
 from scalemesh.services.usage import Usages
 from scalemesh.web.api.views import iso
 from scalemesh.web.auth import owning
@@ -61,7 +62,8 @@ class StorageRoutes:
         """Begin a round of the janitor; with ``dry_run`` tell what it would throw away."""
         owning(request)
         if (await read_as(request, WantedGc)).dry_run:
-            parts, found = await self._janitor.preview(), await self._expiry.preview()
+            found = await self._expiry.preview()
+            parts = await self._janitor.preview({DEPLOYMENTS: freed_by(found)})
             deployments = [_over(one) for one in found.over[:TOLD]]
             return web.json_response({"parts": _parts(parts), "deployments": deployments})
         number = self._janitor.wake()

@@ -41,7 +41,8 @@ class UploadRoutes:
     async def finish(self, request: web.Request) -> web.Response:
         """``{"files": [[path, sha256, size, is_executable], …]}``: all is there. Repeatable."""
         body = await read_json(request, max_bytes=MAX_LISTING_BYTES)
-        state = await self._uploads.finish(await self._named(request), check_files(body.get("files")))
+        files = await check_files(body.get("files"))
+        state = await self._uploads.finish(await self._named(request), files)
         return web.json_response({"state": state})
 
     async def _named(self, request: web.Request) -> Deployment:

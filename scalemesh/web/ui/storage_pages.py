@@ -6,6 +6,7 @@ from aiohttp import web
 
 from scalemesh.assembly import Upkeep
 from scalemesh.services.disk_room import DiskRoom
+from scalemesh.services.upkeep import DEPLOYMENTS, freed_by
 from scalemesh.web.auth import owning
 from scalemesh.web.ui.render import Renderer
 from scalemesh.web.ui.sign_in_pages import see
@@ -29,11 +30,11 @@ KINDS: Final = {
 }
 #: part of a round -> what goes
 PARTS: Final = {
+    "local_cache": "Local caches of former stores",
+    "caches": "Build caches",
     "deployments": "Deployments that no rule keeps",
     "logs": "Logs whose time is over",
     "uploads": "Uploads that nobody waits for",
-    "caches": "Build caches",
-    "local_cache": "Local cache of the store",
     "blobs": "Files that nobody holds",
 }
 
@@ -59,7 +60,7 @@ class StoragePages:
             "limits": self._disk.limits,
             "kinds": sorted(kinds, key=lambda use: -(use.size_bytes or 0)),
             "kind_words": KINDS,
-            "parts": await self._janitor.preview(),
+            "parts": await self._janitor.preview({DEPLOYMENTS: freed_by(over)}),
             "part_words": PARTS,
             "over": over.over[:LISTED],
             "more": max(0, len(over.over) - LISTED),
