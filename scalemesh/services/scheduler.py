@@ -40,6 +40,7 @@ RETRY_START_S: Final = 15
 RETRY_QUEUE_S: Final = 2.0
 ASK_S: Final = 2.0  #: an end that is known is told at once
 STOP_S: Final = 10.0  #: an executor that takes longer to stop a job is asked again
+MOST_START: Final = timedelta(days=1)  #: the longest that a place may be allowed to take until a job begins
 MAX_ATTEMPTS: Final = 2
 DISK_WORDS: Final = 4  #: number of what is said once in a log; the publisher has those below
 CLEARING: Final = "a build is not cleared away yet"
@@ -291,7 +292,8 @@ class Scheduler:
                 log.exception("a bug: leases could not be looked after")
 
     async def _look_after(self, now: datetime) -> None:
-        expired = sorted(await self._rows.expired(now), key=self._executors.kind_of)
+        unheard = [build for build in await self._rows.expired(now) if not self._may_yet_begin(build, now)]
+        expired = sorted(unheard, key=self._executors.kind_of)
         by_executor = [(kind, list(found)) for kind, found in groupby(expired, self._executors.kind_of)]
         async with asyncio.TaskGroup() as group:
             for kind, found in by_executor:
@@ -300,6 +302,16 @@ class Scheduler:
         for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
             text = f"The upload was not finished within {UPLOAD_HOURS} hours"
             await self._endings.fail(upload, Reason.LOST, text)
+
+    def _may_yet_begin(self, build: Deployment, now: datetime) -> bool:
+        """Whether no builder has claimed *build* yet, and we wait for its job.
+
+        An image is pulled, a machine is found: how long that may take is for its executor to say, who tells what is
+        wrong besides. The limit here is for one whose wait never returns.
+        """
+        if build.nonce is not None or build.started_at is None or (build.id, build.attempt) not in self._in_hand:
+            return False
+        return now < build.started_at + MOST_START + timedelta(seconds=self._builds.time_limit_s)
 
     async def _end_unheard(self, kind: str, builds: Sequence[Deployment]) -> None:
         """End *builds* of one executor; where it does not answer, the next look tries again."""
