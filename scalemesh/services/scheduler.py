@@ -42,6 +42,7 @@ ASK_S: Final = 2.0  #: an end that is known is told at once
 STOP_S: Final = 10.0  #: an executor that takes longer to stop a job is asked again
 MOST_START: Final = timedelta(days=1)  #: the longest that a place may be allowed to take until a job begins
 MAX_ATTEMPTS: Final = 2
+CLEAN_EVERY_S: Final = 60.0  #: what was not cleaned up is tried again
 DISK_WORDS: Final = 4  #: number of what is said once in a log; the publisher has those below
 CLEARING: Final = "a build is not cleared away yet"
 MEND: Final = "choose another for the project and deploy again"
@@ -261,11 +262,18 @@ class Scheduler:
         self.wake()
 
     async def _clean_rest(self) -> None:
-        try:
-            await self._end_homeless()
-            await self._endings.clean_rest()
-        except UnreachableError as error:  # the next start tries again
-            log.warning("ended deployments not cleaned up", extra={"error": str(error)})
+        """Do what a daemon that died had still to do, and from then on what failed, such as on a full disk."""
+        ended_before = self._now()
+        while True:
+            try:
+                await self._end_homeless()
+                await self._endings.clean_rest(ended_before)
+            except UnreachableError as error:
+                log.warning("ended deployments not cleaned up yet", extra={"error": str(error)})
+            except Exception:
+                log.exception("a bug: ended deployments cannot be cleaned up")
+            await asyncio.sleep(CLEAN_EVERY_S)
+            ended_before = self._now() - timedelta(seconds=CLEAN_EVERY_S)  # those of now are being cleaned up
 
     async def _end_homeless(self) -> None:
         """End what is of an executor that the config lists no more: builds are lost, those that wait have failed."""
