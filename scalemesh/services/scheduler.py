@@ -7,11 +7,10 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import groupby
 from typing import Final
 
 from scalemesh.config import Builds
@@ -300,13 +299,10 @@ class Scheduler:
                 log.exception("a bug: leases could not be looked after")
 
     async def _look_after(self, now: datetime) -> None:
-        unheard = [build for build in await self._rows.expired(now) if not self._may_yet_begin(build, now)]
-        expired = sorted(unheard, key=self._executors.kind_of)
-        by_executor = [(kind, list(found)) for kind, found in groupby(expired, self._executors.kind_of)]
         async with asyncio.TaskGroup() as group:
-            for kind, found in by_executor:
-                if kind in self._open:
-                    group.create_task(self._end_unheard(kind, found))
+            for build in await self._rows.expired(now):
+                if self._executors.kind_of(build) in self._open and not self._may_yet_begin(build, now):
+                    group.create_task(self._end_unheard(build))
         for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
             text = f"The upload was not finished within {UPLOAD_HOURS} hours"
             await self._endings.fail(upload, Reason.LOST, text)
@@ -321,22 +317,29 @@ class Scheduler:
             return False
         return now < build.started_at + MOST_START + timedelta(seconds=self._builds.time_limit_s)
 
-    async def _end_unheard(self, kind: str, builds: Sequence[Deployment]) -> None:
-        """End *builds* of one executor; where it does not answer, the next look tries again."""
+    async def _end_unheard(self, build: Deployment) -> None:
+        """End a build; where its executor does not answer, the next look tries again.
+
+        One that cannot stop the job, or takes too long to, keeps no build from its end: the builder is told, and the
+        next attempt's start stops the job of this one.
+        """
+        known = {"deployment": build.id, "attempt": build.attempt}
+        log.warning("lease ran out", extra=known)
+        ref = JobRef(deployment=build.id, attempt=build.attempt, where=build.job or "")
         try:
-            for build in builds:
-                log.warning("lease ran out", extra={"deployment": build.id, "attempt": build.attempt})
-                ref = JobRef(deployment=build.id, attempt=build.attempt, where=build.job or "")
-                end = await self._asked(self._executors.of(build), ref)
+            end = await self._asked(self._executors.of(build), ref)
+            try:
                 async with asyncio.timeout(STOP_S):
                     await self._executors.of(build).stop(ref)
-                await self._ended(build, end)
-                self._in_hand.pop((build.id, build.attempt), None)
-                self.wake()
-        except (ScaleMeshError, TimeoutError) as error:
-            log.warning("builds could not be looked after", extra={"executor": kind, "error": str(error)})
+            except (RefusedError, TimeoutError) as error:
+                log.warning("an unheard build is not stopped", extra={**known, "error": str(error)})
+            await self._ended(build, end)
+            self._in_hand.pop((build.id, build.attempt), None)
+            self.wake()
+        except ScaleMeshError as error:
+            log.warning("a build could not be looked after", extra={**known, "error": str(error)})
         except Exception:
-            log.exception("a bug: builds could not be looked after", extra={"executor": kind})
+            log.exception("a bug: a build could not be looked after", extra=known)
 
     async def _asked(self, executor: Executor, ref: JobRef) -> BuildEnd:
         """How the job ended, if its executor knows; a job that still runs, unheard, is lost."""

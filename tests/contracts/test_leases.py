@@ -1,5 +1,6 @@
 """Builders that are not heard of, and jobs that take their time to begin."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,6 +31,18 @@ class LosesTrack(EndsWhenTold):
         if self.asked == 1:
             raise RuntimeError("a client library's own")
         return await super().wait(ref)
+
+
+class NeverStopsTheFirst(EndsWhenTold):
+    """Lets whoever wants the job of that build stopped wait for ever."""
+
+    first: DeploymentId | None = None
+
+    async def stop(self, ref: JobRef) -> None:
+        self.first = self.first or ref.deployment
+        if ref.deployment == self.first:
+            await asyncio.Event().wait()
+        await super().stop(ref)
 
 
 async def unclaimed(life: Life, name: str, kind: str = "local") -> DeploymentId:
@@ -95,3 +108,15 @@ async def test_a_lease_that_runs_out_is_looked_after_while_another_executor_is_d
         down.is_up = False
         await life.executor.job(lost, 2)
         assert (await life.services.deployer.get(unheard)).state is State.BUILDING
+
+
+async def test_a_job_that_cannot_be_stopped_keeps_neither_its_own_build_nor_another_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scalemesh.services.scheduler.STOP_S", 0.05)
+    executor = NeverStopsTheFirst()
+    async with begin(tmp_path, executor, SHORT) as life:
+        for deployment in (await claimed(life, "one"), await claimed(life, "two")):
+            await executor.job(deployment, 2)
+        assert executor.first is not None
+        assert (executor.first, 1) not in executor.stopped
