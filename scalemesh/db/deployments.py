@@ -99,6 +99,7 @@ WHERE id = :id AND state = 'publishing'
 UNCLEAN: Final = (
     SELECT
     + """ WHERE NOT deployment.cleaned AND deployment.state IN ('ready', 'failed', 'canceled', 'superseded')
+  AND deployment.finished_at < :before
 ORDER BY deployment.sequence"""
 )
 KEEP: Final = "UPDATE deployment SET kept = :kept WHERE id = :id"
@@ -145,9 +146,9 @@ class DeploymentRows:
         """Uploads begun before *before* and never finished."""
         return [read_deployment(row) for row in await self._db.all(ABANDONED, {"before": to_ms(before)})]
 
-    async def unclean(self) -> list[Deployment]:
-        """Those that have come to their end, but what they left behind has not been cleaned up."""
-        return [read_deployment(row) for row in await self._db.all(UNCLEAN)]
+    async def unclean(self, before: datetime) -> list[Deployment]:
+        """Those that came to their end before *before*, but what they left behind has not been cleaned up."""
+        return [read_deployment(row) for row in await self._db.all(UNCLEAN, {"before": to_ms(before)})]
 
 
 async def get(tx: Transaction, deployment: DeploymentId) -> Deployment:

@@ -1,5 +1,6 @@
 """What people ask of deployments: submit, upload, cancel, redeploy, delete."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from scalemesh.config import Builds
 from scalemesh.db import aliases, deployments, projects, queue
 from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
-from scalemesh.errors import ConflictError, InvalidError, RefusedError, TooManyError, UnreachableError
+from scalemesh.errors import ConflictError, InvalidError, RefusedError, ScaleMeshError, TooManyError
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
 from scalemesh.rules import Dialect
@@ -41,6 +42,7 @@ from scalemesh.values import (
 
 log = logging.getLogger(__name__)
 ID_TRIES: Final = 5
+STOP_S: Final = 10.0  #: an executor that takes longer to stop a job holds up no cancel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,10 +249,11 @@ class Deployer:
         self._room.check(kind, self._builds.limits().memory_bytes)
 
     async def _stop(self, executor: Executor, ref: JobRef) -> None:
-        """End the job. Where its executor does not answer, the scheduler does it when it does; the builder is told."""
+        """End the job. Where its executor does not, the scheduler asks it again; the builder is told."""
         try:
-            await executor.stop(ref)
-        except UnreachableError as error:
+            async with asyncio.timeout(STOP_S):
+                await executor.stop(ref)
+        except (ScaleMeshError, TimeoutError) as error:
             log.warning(
                 "a canceled build is not stopped yet", extra={"deployment": ref.deployment, "error": str(error)}
             )

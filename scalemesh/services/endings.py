@@ -1,12 +1,14 @@
 """How a deployment ends without being ready: one transaction, then its routes, then what it left behind."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 from scalemesh.db import blobs, deployments
 from scalemesh.db.deployments import DeploymentRows
-from scalemesh.errors import ConflictError, NotFoundError, UnreachableError
+from scalemesh.errors import ConflictError, NotFoundError, ScaleMeshError
 from scalemesh.faults import fault
 from scalemesh.services.holdings import of_deployment
 from scalemesh.services.ledger import Ledger
@@ -15,6 +17,7 @@ from scalemesh.services.receiving import Receiving
 from scalemesh.values import Deployment, Reason, State
 
 log = logging.getLogger(__name__)
+DROP_S: Final = 2.0  #: a store that takes longer to forget uploads holds nobody up: the janitor does it then
 
 
 class Endings:
@@ -64,14 +67,28 @@ class Endings:
     async def _drop(self, deployment: Deployment) -> None:
         """Drop its uploads. A store that is away holds no deployment's end up: the janitor removes what is left."""
         try:
-            await self._receiving.drop(deployment)
-        except UnreachableError as error:
+            async with asyncio.timeout(DROP_S):
+                await self._receiving.drop(deployment)
+        except (ScaleMeshError, TimeoutError) as error:
             log.warning("uploads are dropped later", extra={"deployment": deployment.id, "error": str(error)})
 
-    async def clean_rest(self) -> None:
-        """At the start: do what a daemon that died had still to do. A job of theirs that still runs is fenced off."""
-        for deployment in await self._rows.unclean():
-            await self.clean(deployment, _last_words(deployment))
+    async def clean_rest(self, ended_before: datetime) -> None:
+        """Clean up after those that ended before that and still need it: a daemon died, or a disk was full.
+
+        A job of theirs that still runs is fenced off. One whose turn fails holds up no other; it is tried again.
+
+        Raises:
+            UnreachableError: the database cannot tell which they are.
+        """
+        for deployment in await self._rows.unclean(ended_before):
+            try:
+                await self.clean(deployment, _last_words(deployment))
+            except NotFoundError:  # deleted meanwhile
+                pass
+            except ScaleMeshError as error:
+                log.warning("not cleaned up yet", extra={"deployment": deployment.id, "error": str(error)})
+            except Exception:
+                log.exception("a bug: a deployment cannot be cleaned up", extra={"deployment": deployment.id})
 
 
 def _last_words(deployment: Deployment) -> str:

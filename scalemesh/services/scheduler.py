@@ -7,11 +7,10 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import groupby
 from typing import Final
 
 from scalemesh.config import Builds, Git
@@ -41,7 +40,9 @@ RETRY_START_S: Final = 15
 RETRY_QUEUE_S: Final = 2.0
 ASK_S: Final = 2.0  #: an end that is known is told at once
 STOP_S: Final = 10.0  #: an executor that takes longer to stop a job is asked again
+MOST_START: Final = timedelta(days=1)  #: the longest that a place may be allowed to take until a job begins
 MAX_ATTEMPTS: Final = 2
+CLEAN_EVERY_S: Final = 60.0  #: what was not cleaned up is tried again
 DISK_WORDS: Final = 4  #: number of what is said once in a log; the publisher has those below
 CLEARING: Final = "a build is not cleared away yet"
 MEND: Final = "choose another for the project and deploy again"
@@ -263,11 +264,18 @@ class Scheduler:
         self.wake()
 
     async def _clean_rest(self) -> None:
-        try:
-            await self._end_homeless()
-            await self._endings.clean_rest()
-        except UnreachableError as error:  # the next start tries again
-            log.warning("ended deployments not cleaned up", extra={"error": str(error)})
+        """Do what a daemon that died had still to do, and from then on what failed, such as on a full disk."""
+        ended_before = self._now()
+        while True:
+            try:
+                await self._end_homeless()
+                await self._endings.clean_rest(ended_before)
+            except UnreachableError as error:
+                log.warning("ended deployments not cleaned up yet", extra={"error": str(error)})
+            except Exception:
+                log.exception("a bug: ended deployments cannot be cleaned up")
+            await asyncio.sleep(CLEAN_EVERY_S)
+            ended_before = self._now() - timedelta(seconds=CLEAN_EVERY_S)  # those of now are being cleaned up
 
     async def _end_homeless(self) -> None:
         """End what is of an executor that the config lists no more: builds are lost, those that wait have failed."""
@@ -294,32 +302,47 @@ class Scheduler:
                 log.exception("a bug: leases could not be looked after")
 
     async def _look_after(self, now: datetime) -> None:
-        expired = sorted(await self._rows.expired(now), key=self._executors.kind_of)
-        by_executor = [(kind, list(found)) for kind, found in groupby(expired, self._executors.kind_of)]
         async with asyncio.TaskGroup() as group:
-            for kind, found in by_executor:
-                if kind in self._open:
-                    group.create_task(self._end_unheard(kind, found))
+            for build in await self._rows.expired(now):
+                if self._executors.kind_of(build) in self._open and not self._may_yet_begin(build, now):
+                    group.create_task(self._end_unheard(build))
         for upload in await self._rows.abandoned(now - timedelta(hours=UPLOAD_HOURS)):
             text = f"The upload was not finished within {UPLOAD_HOURS} hours"
             await self._endings.fail(upload, Reason.LOST, text)
 
-    async def _end_unheard(self, kind: str, builds: Sequence[Deployment]) -> None:
-        """End *builds* of one executor; where it does not answer, the next look tries again."""
+    def _may_yet_begin(self, build: Deployment, now: datetime) -> bool:
+        """Whether no builder has claimed *build* yet, and we wait for its job.
+
+        An image is pulled, a machine is found: how long that may take is for its executor to say, who tells what is
+        wrong besides. The limit here is for one whose wait never returns.
+        """
+        if build.nonce is not None or build.started_at is None or (build.id, build.attempt) not in self._in_hand:
+            return False
+        return now < build.started_at + MOST_START + timedelta(seconds=self._builds.time_limit_s)
+
+    async def _end_unheard(self, build: Deployment) -> None:
+        """End a build; where its executor does not answer, the next look tries again.
+
+        One that cannot stop the job, or takes too long to, keeps no build from its end: the builder is told, and the
+        next attempt's start stops the job of this one.
+        """
+        known = {"deployment": build.id, "attempt": build.attempt}
+        log.warning("lease ran out", extra=known)
+        ref = JobRef(deployment=build.id, attempt=build.attempt, where=build.job or "")
         try:
-            for build in builds:
-                log.warning("lease ran out", extra={"deployment": build.id, "attempt": build.attempt})
-                ref = JobRef(deployment=build.id, attempt=build.attempt, where=build.job or "")
-                end = await self._asked(self._executors.of(build), ref)
+            end = await self._asked(self._executors.of(build), ref)
+            try:
                 async with asyncio.timeout(STOP_S):
                     await self._executors.of(build).stop(ref)
-                await self._ended(build, end)
-                self._in_hand.pop((build.id, build.attempt), None)
-                self.wake()
-        except (ScaleMeshError, TimeoutError) as error:
-            log.warning("builds could not be looked after", extra={"executor": kind, "error": str(error)})
+            except (RefusedError, TimeoutError) as error:
+                log.warning("an unheard build is not stopped", extra={**known, "error": str(error)})
+            await self._ended(build, end)
+            self._in_hand.pop((build.id, build.attempt), None)
+            self.wake()
+        except ScaleMeshError as error:
+            log.warning("a build could not be looked after", extra={**known, "error": str(error)})
         except Exception:
-            log.exception("a bug: builds could not be looked after", extra={"executor": kind})
+            log.exception("a bug: a build could not be looked after", extra=known)
 
     async def _asked(self, executor: Executor, ref: JobRef) -> BuildEnd:
         """How the job ended, if its executor knows; a job that still runs, unheard, is lost."""

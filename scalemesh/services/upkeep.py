@@ -1,9 +1,11 @@
 """What the janitor throws away, part by part, in the order in which one makes work for the next."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
+from scalemesh.errors import UnreachableError
 from scalemesh.services.caches import Caches
 from scalemesh.services.collector import Collector
 from scalemesh.services.janitor import Freed, Part
@@ -13,6 +15,7 @@ from scalemesh.services.retention import ROUND, Expiry, Preview
 
 DEPLOYMENTS: Final = "deployments"
 TIGHT_UNUSED: Final = timedelta(days=1)  #: of build caches on this machine, while there is little room
+PREVIEW_S: Final = 5.0  #: a person waits for it, so a store that takes longer is told of
 TIGHT_GRACE: Final = timedelta(minutes=5)  #: of blobs that nobody holds, while there is little room
 
 
@@ -64,7 +67,11 @@ def uploads(leftovers: Leftovers) -> Part:
         return Freed(await leftovers.run())
 
     async def preview(_is_tight: bool) -> Freed:
-        return Freed(len(await leftovers.orphans()))
+        try:
+            async with asyncio.timeout(PREVIEW_S):
+                return Freed(len(await leftovers.orphans()))
+        except TimeoutError as cause:
+            raise UnreachableError(f"the store has not answered within {PREVIEW_S:g} s") from cause
 
     return Part("uploads", run, preview)
 

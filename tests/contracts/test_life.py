@@ -268,13 +268,3 @@ async def test_a_build_that_ended_while_the_daemon_was_away_is_concluded(tmp_pat
     await executor.end(deployment, cause=EndCause.FAILED)
     async with begin(tmp_path, executor) as life:
         assert (await life.until(deployment, State.FAILED)).reason is Reason.COMMAND_FAILED
-
-
-async def test_a_lease_that_runs_out_is_looked_after(tmp_path: Path) -> None:
-    builds = Builds(total_memory_mib=8192, lease_s=1)
-    async with begin(tmp_path, EndsWhenTold(), builds) as life:
-        deployment = await life.submit()
-        await life.executor.job(deployment)
-        await life.executor.job(deployment, 2)
-        assert (deployment, 1) in life.executor.stopped
-        assert (await life.until(deployment, State.FAILED)).reason is Reason.LOST

@@ -324,21 +324,6 @@ async def test_a_deployment_from_before_there_was_a_choice_builds_on_the_first(t
         await life.executor.job(waiting)
 
 
-async def test_a_lease_that_runs_out_is_looked_after_while_another_executor_is_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scalemesh.services.scheduler.ASK_S", 0.05)
-    down = IsDown()
-    down.is_up = True
-    executors = two(down)
-    async with begin(tmp_path, executors, Builds(total_memory_mib=8192, lease_s=1)) as life:
-        unheard = await busy(life, "docker", "one")
-        lost = await busy(life, "local", "two")
-        down.is_up = False
-        await executors["local"].job(lost, 2)
-        assert (await life.services.deployer.get(unheard)).state is State.BUILDING
-
-
 async def test_a_job_is_told_the_network_of_builds(tmp_path: Path) -> None:
     async with begin(tmp_path, EndsWhenTold(), Builds(total_memory_mib=8192, network=Network.PACKAGES)) as life:
         assert (await life.executor.job(await life.submit())).network is Network.PACKAGES
