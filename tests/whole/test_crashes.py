@@ -21,7 +21,7 @@ from tests.whole.daemon import RunningDaemon, repository, running_daemon
 from tests.whole.sites import HELLO, built_by
 from tests.whole.small_disk import fill, needs_root, on_a_small_disk
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 GOOD: Final = (
     "mkdir -p out/a; echo built; for n in 1 2 3; do echo page $n >out/a/$n.html; done; echo new >out/index.html"
@@ -152,7 +152,7 @@ async def ended_cleanly(daemon: RunningDaemon, found: dict[str, Any], last_words
 async def followed(daemon: RunningDaemon, deployment: str) -> list[dict[str, Any]]:
     """The log as a follower reads it, to its end."""
     url = f"http://x/api/v1/deployments/{deployment}/logs?follow=1"
-    async with asyncio.timeout(20), daemon.session() as session, session.get(url) as answer:
+    async with asyncio.timeout(60), daemon.session() as session, session.get(url) as answer:
         return [json.loads(line) async for line in answer.content if line.strip()]
 
 
@@ -183,10 +183,10 @@ async def test_random_kills_lose_and_double_no_line_and_change_no_byte(daemon: R
     async with visitor(daemon) as seen:
         deployment = await daemon.deploy(url)
         for number in sorted(chance.sample(range(1, LINES), 6)):
-            await daemon.eventually(partial(has_line, daemon, deployment, number), 40)
+            await daemon.eventually(partial(has_line, daemon, deployment, number))
             await daemon.kill()
             await daemon.start()
-        found = await daemon.until(deployment, "ready", within_s=60)
+        found = await daemon.until(deployment, "ready")
     assert seen["right"] > 20
     assert found["attempt"] == 1
     texts = [line["text"] for line in await daemon.lines(deployment) if line["stream"] == "out"]
@@ -262,7 +262,7 @@ async def test_a_lost_build_starts_once_more_and_not_twice(daemon: RunningDaemon
     for deployment in (once, twice):
         await daemon.until_said(deployment, "begun")
         daemon.kill_supervisor(deployment)
-    await daemon.eventually(lambda: says_twice(daemon, twice, "begun"), 20)
+    await daemon.eventually(lambda: says_twice(daemon, twice, "begun"))
     daemon.kill_supervisor(twice)
     found = await daemon.until(once, "ready")
     assert found["attempt"] == 2
@@ -303,7 +303,7 @@ async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
         assert "disk" in said["fix"]
         told = daemon.log().count("full")
         await daemon.eventually(lambda: not any("sleep 2" in words for words in daemon.processes(waiting).values()))
-        await daemon.eventually(lambda: daemon.log().count("full") > told, 20, "nobody said what the build waits for")
+        await daemon.eventually(lambda: daemon.log().count("full") > told, what="nobody said what the build waits for")
         assert await page(daemon, "site.localhost") == OLD_PAGE
 
         for filler in daemon.data.glob("filler*"):

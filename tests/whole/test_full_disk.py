@@ -10,7 +10,7 @@ from tests.whole.daemon import RunningDaemon, repository
 from tests.whole.sites import HELLO, built_by
 from tests.whole.small_disk import fill, needs_root, on_a_small_disk
 
-pytestmark = [pytest.mark.timeout(120), needs_root]
+pytestmark = [pytest.mark.timeout(300), needs_root]
 
 MIB: Final = 1 << 20
 SIZE: Final = 640 * MIB
@@ -53,7 +53,7 @@ async def test_builds_wait_above_the_mark_and_start_when_there_is_room_again(tmp
         filler.unlink()
         await daemon.until(waiting, "ready")
         assert (await daemon.text(waiting)).count("Waiting for room") == 1
-        await daemon.eventually(lambda: is_well(daemon), 15)  # what a status tells is as of some seconds ago
+        await daemon.eventually(lambda: is_well(daemon))  # what a status tells is as of some seconds ago
 
 
 async def health_of(daemon: RunningDaemon) -> str:

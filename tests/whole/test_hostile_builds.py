@@ -26,7 +26,7 @@ from tests.whole.sites import HELLO, built_by
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: run as root"),
-    pytest.mark.timeout(100),
+    pytest.mark.timeout(300),
 ]
 MIB: Final = 1 << 20
 ANSWER_S: Final = 3.0  #: on a loaded machine of two cores, a visit and an API call together
@@ -95,7 +95,7 @@ async def unguarded(world: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
 async def test_a_build_that_goes_wrong_says_why(
     target: Target, name: str, script: str, reason: str, words: str
 ) -> None:
-    async with asyncio.timeout(20), attention(target) as seen:
+    async with asyncio.timeout(60), attention(target) as seen:
         found = await target.daemon.until(await target.run(script, name), "failed")
     assert re.fullmatch(reason, found["reason"]), found
     assert re.search(words, found["message"]), found["message"]
@@ -258,8 +258,8 @@ async def test_an_older_attempt_can_neither_publish_nor_write(target: Target) ->
     deployment = await target.run("echo waiting; sleep 600", "older")
     await target.daemon.until_said(deployment, "waiting")
     target.daemon.kill_supervisor(deployment)
-    await target.daemon.eventually(lambda: is_attempt(target.daemon, deployment, 2), 20)
-    await target.daemon.eventually(lambda: says_twice(target.daemon, deployment, "waiting"), 20)
+    await target.daemon.eventually(lambda: is_attempt(target.daemon, deployment, 2))
+    await target.daemon.eventually(lambda: says_twice(target.daemon, deployment, "waiting"))
     old, new = (token_of(target.daemon, deployment, attempt) for attempt in (1, 2))
     before = await target.daemon.lines(deployment)
     line = {"seq": 99, "lines": [[0, "out", "build", "from the past"]]}

@@ -274,7 +274,7 @@ def in_shell(clone: Path, command: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_newer_code_meets_the_data_only_when_the_older_daemon_has_ended(installed: Path) -> None:
     """`scalemesh check` opens the data, and newer code may bring them into a form that the older daemon cannot read."""
     first = install(installed, "--demo", "--detach", "--port", str(free_port()))
@@ -320,7 +320,7 @@ def test_the_kinds_that_can_be_named_are_those_that_need_packages(clone: Path) -
     assert all((clone / "config" / "locked" / f"{kind}.txt").exists() for kind in kinds)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_packages_of_all_kinds_fit_together_and_can_be_had(clone: Path) -> None:
     """Several of them need the same packages: their locks name the same versions."""
     state = clone / ".scalemesh"
@@ -330,7 +330,7 @@ def test_the_packages_of_all_kinds_fit_together_and_can_be_had(clone: Path) -> N
     subprocess.run([python, "-c", "import boto3, docker, kubernetes, minio"], check=True, timeout=60)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_kind_without_its_package_is_told_with_the_option_that_brings_it(installed: Path) -> None:
     state = installed / ".scalemesh"
     blocked = 'import sys; sys.modules["boto3"] = None\n'
