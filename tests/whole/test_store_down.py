@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from tests.rigs import s3_servers
 from tests.rigs.s3_servers import Server
 from tests.whole.daemon import RunningDaemon, end_all, repository
-from tests.whole.sites import HELLO, built_by
+from tests.whole.sites import HELLO, PAUSE, built_by, let_go_on
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -194,9 +194,10 @@ async def test_builds_and_deployments_wait_for_the_store(up: Server, tmp_path: P
     """One that builds while it dies, one that comes to it dead, and a folder that a person deploys by the command."""
     async with daemon_on(up, tmp_path) as daemon:
         await daemon.until(await daemon.upload("shop", "prebuilt", FILES), "ready")
-        running = await daemon.deploy(repository(tmp_path, "runs", built_by(f"echo begun; sleep 2; {HELLO}")))
+        running = await daemon.deploy(repository(tmp_path, "runs", built_by(f"echo begun; {PAUSE}; {HELLO}")))
         await daemon.until_said(running, "begun")
         up.kill()
+        let_go_on(daemon.data / "jobs", running)
         later = await daemon.deploy(repository(tmp_path, "later", built_by(HELLO)))
         site = tmp_path / "site"
         site.mkdir()
