@@ -17,6 +17,7 @@ from types import MappingProxyType
 import pytest
 
 from scalemesh.config import load
+from tests.rigs.ports import free_port
 from tests.tree import copy_tree
 
 TOOL_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -78,12 +79,6 @@ def assert_one_clear_line(done: subprocess.CompletedProcess[str], what: str, fix
     assert mend.startswith("  fix: ")
     assert fix in mend
     assert "Traceback" not in done.stderr
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def test_without_python_311_it_says_how_to_get_one(clone: Path, tmp_path: Path) -> None:
@@ -348,7 +343,7 @@ def running_in_group(group: int) -> list[str]:
     return [args for pgid, stat, args in found if int(pgid) == group and not stat.startswith("Z")]
 
 
-def wait_until(holds: Callable[[], bool], limit_s: float = 10) -> None:
+def wait_until(holds: Callable[[], bool], limit_s: float = 60) -> None:
     end = time.monotonic() + limit_s
     while not holds():
         assert time.monotonic() < end, "not so within the time"
