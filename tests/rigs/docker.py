@@ -3,18 +3,42 @@
 import os
 import shutil
 import subprocess
+import time
 from functools import cache
+from typing import Final
 
 import pytest
 
+SILENT_S: Final = 90.0  #: so long a busy engine has been seen to say nothing
+QUICK_S: Final = 2.0
 
-@cache
+
 def engine_lacks() -> str:
     """Why there is no engine; empty where there is."""
     if shutil.which("docker") is None:
         return "there is no program `docker`"
-    done = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False, timeout=20)
-    return "" if done.returncode == 0 else f"no docker engine answers: {done.stderr.strip()[-200:]}"
+    try:
+        _ask_engine()
+    except subprocess.TimeoutExpired:
+        return f"the docker engine says nothing for {SILENT_S:.0f} s"
+    except subprocess.CalledProcessError as error:
+        return f"no docker engine answers: {error.stderr.strip()[-200:]}"
+    return ""
+
+
+@cache  # what it raises is not kept: an engine that was silent once may answer the next test
+def _ask_engine() -> None:
+    subprocess.run(["docker", "info"], capture_output=True, text=True, check=True, timeout=SILENT_S)
+
+
+def until_quick() -> None:
+    """Return once the engine answers within two seconds: it may still be busy with what earlier tests left to it."""
+    end = time.monotonic() + SILENT_S
+    while True:
+        began = time.monotonic()
+        docker("version", "--format", "{{.Server.Version}}")
+        if time.monotonic() - began < QUICK_S or time.monotonic() > end:
+            return
 
 
 def need_docker() -> None:

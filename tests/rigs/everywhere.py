@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from tests.rigs.cluster import has_cluster, kubeconfig, namespace
 from tests.rigs.docker import docker, need_docker
 from tests.rigs.images import base_image
 from tests.rigs.ministack import KEYS, REGION, ministack
+from tests.rigs.ports import free_port
 
 DOCKER: Final = """
 [executor.docker]
@@ -114,12 +114,6 @@ def bridge_address() -> str:
     """This machine's address on docker's own bridge: containers find a daemon there."""
     subnet = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}")
     return str(next(ip_network(subnet).hosts()))
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as found:
-        found.bind((address, 0))
-        return int(found.getsockname()[1])
 
 
 def jobs_of(deployment: str) -> list[str]:

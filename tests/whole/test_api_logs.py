@@ -44,7 +44,7 @@ async def ended(host: ControlHost, deployment: DeploymentId) -> int:
 
 
 async def rows(host: ControlHost, path: str) -> list[dict[str, Any]]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         text = await (await host.admin.get(f"/api/v1{path}")).text()
     return [json.loads(line) for line in text.splitlines() if line]
 
@@ -78,7 +78,7 @@ async def test_a_failed_deployment_ends_with_reason_and_advice(host: ControlHost
 
 async def test_lines_come_while_they_are_written(host: ControlHost) -> None:
     deployment = DeploymentId(await host.deploy())
-    async with asyncio.timeout(20), host.admin.get(f"/api/v1/deployments/{deployment}/logs?follow=1") as answer:
+    async with asyncio.timeout(60), host.admin.get(f"/api/v1/deployments/{deployment}/logs?follow=1") as answer:
         assert json.loads(await answer.content.readline())["text"] == "Queued"
         await host.life.services.logs.write(deployment, "build", "fresh")
         texts: list[str] = []
@@ -89,14 +89,14 @@ async def test_lines_come_while_they_are_written(host: ControlHost) -> None:
 async def test_silence_is_filled_with_empty_lines(host: ControlHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "BEAT_S", 0.01)
     deployment = await host.deploy()
-    async with asyncio.timeout(20), host.admin.get(f"/api/v1/deployments/{deployment}/logs?follow=1") as answer:
+    async with asyncio.timeout(60), host.admin.get(f"/api/v1/deployments/{deployment}/logs?follow=1") as answer:
         while await answer.content.readline() != b"\n":
             pass
 
 
 async def test_the_websocket_sends_blocks_and_then_the_end(host: ControlHost) -> None:
     deployment, count = await finished(host)
-    async with asyncio.timeout(20), host.admin.ws_connect(f"/api/v1/deployments/{deployment}/live?after=1") as socket:
+    async with asyncio.timeout(60), host.admin.ws_connect(f"/api/v1/deployments/{deployment}/live?after=1") as socket:
         messages = [json.loads(message.data) async for message in socket if message.type is WSMsgType.TEXT]
     *blocks, end = messages
     assert [line["number"] for block in blocks for line in block] == list(range(2, count + 1))
@@ -106,7 +106,7 @@ async def test_the_websocket_sends_blocks_and_then_the_end(host: ControlHost) ->
 
 async def test_a_reader_who_comes_back_misses_nothing(host: ControlHost) -> None:
     deployment = DeploymentId(await host.deploy())
-    async with asyncio.timeout(20), host.admin.ws_connect(f"/api/v1/deployments/{deployment}/live") as socket:
+    async with asyncio.timeout(60), host.admin.ws_connect(f"/api/v1/deployments/{deployment}/live") as socket:
         seen = [line["number"] for line in await socket.receive_json()]
     await host.life.built(deployment)
     total = await ended(host, deployment)
@@ -119,7 +119,7 @@ async def test_a_daemon_that_stops_lets_readers_go_without_an_end(host: ControlH
     headers = await host.token()
     path = f"/api/v1/deployments/{deployment}"
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         host.anybody.ws_connect(f"{path}/live", headers=headers) as socket,
         host.anybody.get(f"{path}/logs?follow=1", headers=headers) as answer,
     ):
@@ -146,7 +146,7 @@ async def test_a_reader_who_takes_nothing_is_let_go(
     token = (await host.token())["Authorization"]
     head = f"GET /api/v1/deployments/{deployment}/{way} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n"
     writer.write((head + (UPGRADE if way == "live" else "") + "\r\n").encode())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await reader.readline() in (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 101 Switching Protocols\r\n")
         while host.app[FOLLOWERS].count != 1:
             await asyncio.sleep(0.005)
@@ -182,7 +182,7 @@ async def test_a_reader_of_a_log_that_is_deleted_is_let_go(host: ControlHost) ->
     """Not left with an open socket on which nothing will ever come."""
     deployment = DeploymentId(await host.deploy())
     services = host.life.services
-    async with host.admin.ws_connect(f"/api/v1/deployments/{deployment}/live") as socket, asyncio.timeout(10):
+    async with host.admin.ws_connect(f"/api/v1/deployments/{deployment}/live") as socket, asyncio.timeout(60):
         assert (await socket.receive()).type is WSMsgType.TEXT
         async with services.ledger.database.transaction() as tx:
             await deployments.delete(tx, deployment)

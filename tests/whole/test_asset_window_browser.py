@@ -10,13 +10,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, CDPSession, Page, expect
 
-from tests.whole.browser import CHROMIUM, complaints_of, eventually
+from tests.whole.browser import ACT_MS, CHROMIUM, complaints_of, eventually
 from tests.whole.daemon import RunningDaemon, running_daemon
 from tests.whole.test_crashes import is_encoded
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
 ]
 
 #: As a bundler names them: the same source, another content, another hash.
@@ -60,14 +60,14 @@ async def live(daemon: RunningDaemon, mark: str) -> str:
     """Deploy that version, and wait until it is ready and compressed."""
     deployment = await daemon.upload("shop", "source", version(mark))
     await daemon.until(deployment, "ready")
-    await daemon.eventually(lambda: is_encoded(daemon, deployment), 30)
+    await daemon.eventually(lambda: is_encoded(daemon, deployment))
     return deployment
 
 
 async def opened(browser: Browser, daemon: RunningDaemon, path: str = "/") -> Page:
     """The site, in a window with a cache of its own."""
     context: BrowserContext = await browser.new_context(base_url=f"http://shop.localhost:{daemon.port}")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(ACT_MS)
     page = await context.new_page()
     await page.goto(path)
     await eventually(page, "document.body.dataset.ready")

@@ -187,7 +187,7 @@ async def test_a_log_is_followed_through_the_proxy_by_our_own_pages_alone(behind
     cookie = {"Host": "localhost", "Cookie": (await behind.sign_in(**HTTPS))[1].partition(";")[0]}
     deployment = await behind.daemon.upload("site", "prebuilt", {"index.html": b"here"})
     path = f"/api/v1/deployments/{deployment}/live"
-    async with client("127.0.0.1") as session, asyncio.timeout(20):
+    async with client("127.0.0.1") as session, asyncio.timeout(60):
         for base, headers in (
             (behind.proxy.url, {"Origin": "http://localhost"}),
             (behind.proxy.url, {"Origin": "https://site.localhost"}),
@@ -261,6 +261,6 @@ async def test_a_check_tells_which_proxies_are_believed(tmp_path: Path, hosts: s
     checked = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "scalemesh", "check", "--config", str(config), stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(60):
         told = (await checked.communicate())[0].decode().splitlines()
     assert told[1 : 1 + len(lines)] == lines

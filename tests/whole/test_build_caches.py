@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.rigs.everywhere import IMPATIENT
 from tests.whole.daemon import RunningDaemon, end_all, repository
 from tests.whole.test_direct_uploads import place
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 LOCK = {
     "name": "site",
     "version": "1.0.0",
@@ -41,7 +42,7 @@ def files(**lock: object) -> dict[str, str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningDaemon]:
-    running = RunningDaemon(tmp_path_factory.mktemp("daemon"))
+    running = RunningDaemon(tmp_path_factory.mktemp("daemon"), builds=IMPATIENT)
     old = running.data / "caches" / "prj_x"
     old.mkdir(parents=True)
     (old / "archive").write_bytes(b"of an earlier version")
@@ -60,7 +61,7 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
 
 async def built(daemon: RunningDaemon, url: str, **wanted: object) -> tuple[str, str]:
     """The log of one more deployment, and its page."""
-    found = await daemon.until(await daemon.deploy(url, **wanted), "ready", within_s=100)
+    found = await daemon.until(await daemon.deploy(url, **wanted), "ready")
     host = found["permalink"].split("/")[2].split(":")[0]
     return await daemon.text(found["id"]), (await daemon.visit(host))[1]
 
@@ -143,7 +144,7 @@ async def test_caches_of_stores_that_are_home_no_more_go_beside_serving(daemon: 
 
 
 async def test_archives_go_straight_into_a_bucket_and_come_straight_from_it(tmp_path: Path) -> None:
-    async with place(tmp_path) as there:
+    async with place(tmp_path, builds=IMPATIENT) as there:
         url = repository(there.daemon.home, "direct", files())
         assert (await built(there.daemon, url))[1] == "true 1"
         assert there.builds.count == 4  # three archives and a page

@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.whole.daemon import RunningDaemon, repository, running_daemon
 from tests.whole.sites import HELLO, built_by, fixture
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 CONFIG = "/.vercel/output/config.json"
 HIDDEN = (
     *("/.scalemesh/vercel.json", f"/.scalemesh{CONFIG}", CONFIG, "/config.json", "/vercel.json", "/netlify.toml"),

@@ -22,7 +22,7 @@ from tests.rigs.everywhere import bridge_address, builder_image
 from tests.rigs.tls import certificate
 from tests.unit.builder_daemon import FakeDaemon, files_source
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(300)]
 TOKEN: Final = "let-me-in"  #: the one that the daemon of these tests takes
 ROOT: Final = ("SETUID", "SETGID", "SETPCAP", "KILL", "CHOWN", "DAC_OVERRIDE")
 #: The builder as it is, but that it does not hide.

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from builder.packing import fingerprint
-from tests.rigs.everywhere import free_port
+from tests.rigs.ports import free_port
 from tests.whole.daemon import RunningDaemon, running_daemon
 
 ADDRESS = "127.0.0.7"

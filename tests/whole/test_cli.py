@@ -35,7 +35,7 @@ async def newest(host: ControlHost) -> DeploymentId:
 async def test_deploy_shows_the_log_and_prints_the_url_alone(
     host: ControlHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         command = asyncio.create_task(call("deploy", "https://git.example/a/shop.git"))
         await host.life.built(await newest(host))
         assert await command == 0
@@ -48,7 +48,7 @@ async def test_deploy_shows_the_log_and_prints_the_url_alone(
 async def test_a_deployment_that_ends_badly_is_exit_code_1_with_what_to_do(
     host: ControlHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         command = asyncio.create_task(call("deploy", "https://git.example/a/shop.git", "--json"))
         await host.ask("POST", f"/deployments/{await newest(host)}/cancel")
         assert await command == 1
@@ -64,7 +64,7 @@ async def test_a_finished_folder_goes_live_and_the_second_time_nothing_is_sent(
         (tmp_path / "dist" / str(number)).mkdir(parents=True)
         (tmp_path / "dist" / str(number) / "index.html").write_text(f"<h1>{number}</h1>")
     (tmp_path / "dist" / "link").symlink_to("/etc/hostname")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await call("deploy", "dist", "--prebuilt", "--project", "shop", "--json") == 0
         first = capsys.readouterr()
         assert await call("deploy", "dist", "--prebuilt", "--project", "shop") == 0
@@ -106,7 +106,7 @@ async def test_what_the_build_output_api_left_is_deployed_with_its_rules(
     (output / "functions/api/hello.func/.vc-config.json").write_text("{}")
     routes = [{"src": "/old", "status": 308, "headers": {"Location": "/"}}]
     (output / "config.json").write_text(json.dumps({"version": 3, "routes": routes}))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await call("deploy", "app", "--prebuilt", "--project", "shop") == 0
     told = capsys.readouterr()
     assert "Not served: the function /api/hello" in told.err

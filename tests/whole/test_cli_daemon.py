@@ -7,6 +7,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 
 from tests.whole.daemon import RunningDaemon, repository
+from tests.whole.sites import built_by
 
 TICKS = 12
 SLOW = (
@@ -33,7 +34,7 @@ async def until_line(command: Process, text: str) -> list[str]:
 
 async def test_a_followed_deployment_survives_a_restart_of_the_daemon(daemon: RunningDaemon) -> None:
     url = repository(daemon.home, "slow", {"package.json": SLOW})
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(60):
         command = await begin(daemon, "deploy", url)
         seen = await until_line(command, "tick 2")
         await daemon.stop()
@@ -48,10 +49,10 @@ async def test_a_followed_deployment_survives_a_restart_of_the_daemon(daemon: Ru
 
 
 async def test_ctrl_c_leaves_the_build_running_and_says_how_to_stop_it(daemon: RunningDaemon) -> None:
-    url = repository(daemon.home, "slow", {"package.json": SLOW})
-    async with asyncio.timeout(50):
+    url = repository(daemon.home, "endless", built_by("echo begun; sleep 600"))
+    async with asyncio.timeout(60):
         command = await begin(daemon, "deploy", url)
-        await until_line(command, "tick 1")
+        await until_line(command, "build    begun")
         command.send_signal(signal.SIGINT)
         out, err = await command.communicate()
         deployment = (await daemon.call("GET", "/deployments"))["deployments"][0]
@@ -74,6 +75,6 @@ async def test_a_reader_that_closes_the_pipe_ends_the_command_quietly(daemon: Ru
         sys.executable, "-m", "scalemesh", "--socket", str(daemon.socket), "logs", "shop", stdout=writing, stderr=PIPE
     )
     os.close(writing)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         _, err = await command.communicate()
     assert (command.returncode, err) == (1, b"")

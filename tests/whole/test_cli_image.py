@@ -19,7 +19,7 @@ from scalemesh.cli.main import run
 from tests.rigs.docker import docker, need_docker
 from tests.rigs.images import base_image
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 Captured = pytest.CaptureFixture[str]
 RECIPE = Path(__file__).parents[2] / "builder" / "Dockerfile"
 

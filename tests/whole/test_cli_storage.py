@@ -72,7 +72,7 @@ async def test_a_disk_that_is_full_is_told_with_what_to_do(
     host: ControlHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.life.services.storage.disk.level = Level.LAST
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await call("deploy", "https://git.example/a/shop.git") == 1
         said = capsys.readouterr().err
         assert "there is no room on the disk for this" in said

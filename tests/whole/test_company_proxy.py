@@ -65,7 +65,7 @@ async def test_who_is_no_builder_is_not_let_out_by_a_running_daemon(tmp_path: Pa
         socket = daemon.data / "run" / "builds" / "proxy.sock"
         reader, writer = await asyncio.open_unix_connection(str(socket))
         writer.write(b"SCALEMESH token nonce\r\nGET http://git.company.test/ HTTP/1.1\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await reader.readline()).startswith(b"HTTP/1.1 407 ")
         writer.close()
     assert proxy.asked == []

@@ -18,10 +18,10 @@ import pytest_asyncio
 
 from scalemesh.faults import POINTS
 from tests.whole.daemon import RunningDaemon, repository, running_daemon
-from tests.whole.sites import HELLO, built_by
+from tests.whole.sites import HELLO, PAUSE, built_by, let_go_on
 from tests.whole.small_disk import fill, needs_root, on_a_small_disk
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 GOOD: Final = (
     "mkdir -p out/a; echo built; for n in 1 2 3; do echo page $n >out/a/$n.html; done; echo new >out/index.html"
@@ -152,7 +152,7 @@ async def ended_cleanly(daemon: RunningDaemon, found: dict[str, Any], last_words
 async def followed(daemon: RunningDaemon, deployment: str) -> list[dict[str, Any]]:
     """The log as a follower reads it, to its end."""
     url = f"http://x/api/v1/deployments/{deployment}/logs?follow=1"
-    async with asyncio.timeout(20), daemon.session() as session, session.get(url) as answer:
+    async with asyncio.timeout(60), daemon.session() as session, session.get(url) as answer:
         return [json.loads(line) async for line in answer.content if line.strip()]
 
 
@@ -183,10 +183,10 @@ async def test_random_kills_lose_and_double_no_line_and_change_no_byte(daemon: R
     async with visitor(daemon) as seen:
         deployment = await daemon.deploy(url)
         for number in sorted(chance.sample(range(1, LINES), 6)):
-            await daemon.eventually(partial(has_line, daemon, deployment, number), 40)
+            await daemon.eventually(partial(has_line, daemon, deployment, number))
             await daemon.kill()
             await daemon.start()
-        found = await daemon.until(deployment, "ready", within_s=60)
+        found = await daemon.until(deployment, "ready")
     assert seen["right"] > 20
     assert found["attempt"] == 1
     texts = [line["text"] for line in await daemon.lines(deployment) if line["stream"] == "out"]
@@ -228,13 +228,13 @@ async def visitor(daemon: RunningDaemon) -> AsyncIterator[dict[str, int]]:
 
 
 async def test_a_build_goes_on_while_the_daemon_is_stopped(daemon: RunningDaemon) -> None:
-    script = f"echo one; sleep 2.5; echo two; {HELLO}"
+    script = f"echo one; {PAUSE}; echo two; {HELLO}"
     await daemon.start()
     deployment = await daemon.deploy(repository(daemon.home, "goes-on", built_by(script)))
     await daemon.until_said(deployment, "one")
     await daemon.stop()
-    running = daemon.processes(deployment)
-    assert any("sleep 2.5" in words for words in running.values()), running
+    assert is_building(daemon, deployment), daemon.processes(deployment)
+    let_go_on(daemon.data / "jobs", deployment)
     await daemon.start()
     found = await daemon.until(deployment, "ready")
     assert found["attempt"] == 1
@@ -243,12 +243,18 @@ async def test_a_build_goes_on_while_the_daemon_is_stopped(daemon: RunningDaemon
     await daemon.stop()
 
 
+def is_building(daemon: RunningDaemon, deployment: str) -> bool:
+    """Whether the build's own script runs."""
+    return any("build.sh" in words for words in daemon.processes(deployment).values())
+
+
 async def test_a_build_that_ended_while_the_daemon_was_away_is_published(daemon: RunningDaemon) -> None:
     await daemon.start()
-    deployment = await daemon.deploy(repository(daemon.home, "alone", built_by("echo one; sleep 1; exit 7")))
+    deployment = await daemon.deploy(repository(daemon.home, "alone", built_by(f"echo one; {PAUSE}; exit 7")))
     await daemon.until_said(deployment, "one")
     await daemon.kill()
-    await daemon.eventually(lambda: not any("sleep 1" in words for words in daemon.processes(deployment).values()))
+    let_go_on(daemon.data / "jobs", deployment)
+    await daemon.eventually(lambda: not is_building(daemon, deployment))
     await daemon.start()
     found = await daemon.until(deployment, "failed")
     assert found["reason"] == "command_failed"
@@ -257,12 +263,14 @@ async def test_a_build_that_ended_while_the_daemon_was_away_is_published(daemon:
 
 async def test_a_lost_build_starts_once_more_and_not_twice(daemon: RunningDaemon) -> None:
     await daemon.start()
-    once = await daemon.deploy(repository(daemon.home, "once", built_by(f"echo begun; sleep 1.5; {HELLO}")))
+    once = await daemon.deploy(repository(daemon.home, "once", built_by(f"echo begun; {PAUSE}; {HELLO}")))
     twice = await daemon.deploy(repository(daemon.home, "twice", built_by("echo begun; sleep 600")))
     for deployment in (once, twice):
         await daemon.until_said(deployment, "begun")
         daemon.kill_supervisor(deployment)
-    await daemon.eventually(lambda: says_twice(daemon, twice, "begun"), 20)
+    await daemon.eventually(lambda: says_twice(daemon, once, "begun"))
+    let_go_on(daemon.data / "jobs", once)
+    await daemon.eventually(lambda: says_twice(daemon, twice, "begun"))
     daemon.kill_supervisor(twice)
     found = await daemon.until(once, "ready")
     assert found["attempt"] == 2
@@ -293,7 +301,7 @@ async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     """What a build tells and sends waits until there is room again."""
     async with on_a_small_disk(tmp_path, "640m") as daemon:
         await daemon.until(await daemon.deploy(repository(tmp_path, "site", built_by(HELLO))), "ready")
-        waiting = await daemon.deploy(repository(tmp_path, "waits", built_by(f"echo begun; sleep 2; {HELLO}")))
+        waiting = await daemon.deploy(repository(tmp_path, "waits", built_by(f"echo begun; {PAUSE}; {HELLO}")))
         await daemon.until_said(waiting, "begun")
         fill(daemon.data / "filler")
         assert await page(daemon, "site.localhost") == OLD_PAGE
@@ -302,8 +310,9 @@ async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
         assert "disk" in said["detail"]
         assert "disk" in said["fix"]
         told = daemon.log().count("full")
-        await daemon.eventually(lambda: not any("sleep 2" in words for words in daemon.processes(waiting).values()))
-        await daemon.eventually(lambda: daemon.log().count("full") > told, 20, "nobody said what the build waits for")
+        let_go_on(tmp_path / "jobs", waiting)
+        await daemon.eventually(lambda: not is_building(daemon, waiting))
+        await daemon.eventually(lambda: daemon.log().count("full") > told, what="nobody said what the build waits for")
         assert await page(daemon, "site.localhost") == OLD_PAGE
 
         for filler in daemon.data.glob("filler*"):

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.rigs.ports import free_port
 from tests.tree import copy_tree
-from tests.whole.test_install import assert_one_clear_line, free_port, install, path_with_python, path_without
+from tests.whole.test_install import assert_one_clear_line, install, path_with_python, path_without, wait_until
 
 pytestmark = pytest.mark.timeout(400)
 LACKING = ("node", "nodejs", "npm", "npx", "bwrap")
@@ -53,7 +54,7 @@ def demo(clone: Path, environment: dict[str, str], *options: str) -> subprocess.
 
 
 def get(port: int, host: str, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path, headers={"Host": f"{host}:{port}"})
         answer = connection.getresponse()
@@ -66,7 +67,7 @@ def daemon_pid(clone: Path) -> int:
     return int((clone / ".scalemesh" / "scalemesh.pid").read_text().split()[0])
 
 
-def has_ended(pid: int, within_s: float = 20) -> bool:
+def has_ended(pid: int, within_s: float = 60) -> bool:
     """Whether a process that is no child of ours ends in time."""
     try:
         handle = os.pidfd_open(pid)
@@ -145,7 +146,8 @@ def test_a_second_run_takes_seconds_and_changes_nothing(
     begin = time.monotonic()
     second = demo(clone, environment)
     assert second.returncode == 0, second.stdout + second.stderr
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
+    assert "Fetching" not in second.stdout
     assert daemon_pid(clone) == before
     assert get(port, "hello.localhost", "/") == page
     assert f"Site:       http://hello.localhost:{port}/" in second.stdout
@@ -165,7 +167,7 @@ def test_stop_ends_it_and_a_new_start_keeps_port_and_site(
     pid, page = daemon_pid(clone), get(port, "hello.localhost", "/")
     assert install(clone, "--stop").returncode == 0
     assert has_ended(pid)
-    assert not processes_of(clone)
+    wait_until(lambda: not processes_of(clone))
     again = demo(clone, environment)
     assert again.returncode == 0, again.stdout + again.stderr
     assert get(port, "hello.localhost", "/") == page, "the same deployment: nothing was built anew"
@@ -197,7 +199,7 @@ def test_in_the_foreground_ctrl_c_ends_it(
         run.communicate(timeout=60)
     assert run.returncode == 130
     assert has_ended(pid)
-    assert not processes_of(clone)
+    wait_until(lambda: not processes_of(clone))
 
 
 def test_without_user_namespaces_it_says_how_to_allow_them(

@@ -17,13 +17,14 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.rigs.everywhere import IMPATIENT
 from tests.whole import git_server
 from tests.whole.daemon import RunningDaemon, end_all, git, repository, running_daemon
 from tests.whole.outside_world import open_world
 from tests.whole.sites import HELLO, built_by, fixture
 
-pytestmark = pytest.mark.timeout(120)
-NPM_S = 100
+pytestmark = pytest.mark.timeout(300)
+NPM_S = 200
 GIT_HOST = "10.0.0.1"  # in a network of the tests' own
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: run as root")
 STEPS = ["queue", "fetch", "detect", "restore", "install", "save", "build", "collect", "upload", "publish", "end"]
@@ -32,7 +33,7 @@ STEPS = ["queue", "fetch", "detect", "restore", "install", "save", "build", "col
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningDaemon]:
     """One for all tests here: each has projects of its own."""
-    running = RunningDaemon(tmp_path_factory.mktemp("daemon"))
+    running = RunningDaemon(tmp_path_factory.mktemp("daemon"), builds=IMPATIENT)
     try:
         await running.start()
         yield running
@@ -197,7 +198,7 @@ async def test_a_project_without_a_ready_deployment_says_how_far_it_is(daemon: R
     assert (status, "Retry-After" in headers) == (503, True)
     assert "build" in page.lower()
     assert len(daemon.processes(deployment)) > 3
-    async with asyncio.timeout(2.5):
+    async with asyncio.timeout(20):
         await daemon.call("POST", f"/deployments/{deployment}/cancel")
         assert not daemon.processes(deployment), "cancel returns once all of the build is dead"
     assert (await daemon.get(deployment))["state"] == "canceled"
@@ -209,7 +210,7 @@ async def test_a_followed_log_goes_on_after_a_cut(daemon: RunningDaemon) -> None
     """By NDJSON and by websocket: cut in the middle, taken up again with after=N, nothing twice, nothing missing."""
     script = f"for n in $(seq 300); do echo line $n; sleep 0.005; done; {HELLO}"
     deployment = await daemon.deploy(repository(daemon.home, "followed", built_by(script)))
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         by_stream, by_socket = await asyncio.gather(
             followed(daemon, deployment, follow_stream), followed(daemon, deployment, follow_socket)
         )

@@ -16,6 +16,8 @@ from tests.rigs.relay import Relay, relay
 from tests.rigs.s3_servers import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server, fresh
 from tests.whole.daemon import RunningDaemon, end_all, repository
 
+pytestmark = pytest.mark.timeout(300)
+
 UNHELD: Final = 'sandbox = "off"'  #: a build that reaches 127.0.0.1
 PAGES: Final = {f"page-{number}.html": f"page {number}\n" * 500 for number in range(150)}
 
@@ -101,8 +103,9 @@ async def test_a_store_that_is_killed_while_builds_send_and_started_again_loses_
     async with place(tmp_path) as there:
         there.builds.most = 200_000
         deployment = await there.deploy(PAGES)
-        await asyncio.wait_for(there.builds.reached.wait(), 30)
+        await asyncio.wait_for(there.builds.reached.wait(), 120)
         there.store.kill()
+        there.builds.go_on.set()
         assert (await there.daemon.get(deployment))["state"] == "building"
         await asyncio.to_thread(there.store.start)
         await there.daemon.until(deployment, "ready")
@@ -114,8 +117,9 @@ async def test_a_daemon_that_is_killed_while_builds_send_finds_what_was_sent_wit
     async with place(tmp_path) as there:
         there.builds.most = 200_000
         deployment = await there.deploy(PAGES)
-        await asyncio.wait_for(there.builds.reached.wait(), 30)
+        await asyncio.wait_for(there.builds.reached.wait(), 120)
         await there.daemon.kill()
+        there.builds.go_on.set()
         await there.daemon.start()
         await there.daemon.until(deployment, "ready")
         assert ", straight to the store" in await there.daemon.text(deployment)
@@ -129,8 +133,9 @@ async def test_a_store_that_is_killed_while_the_daemon_publishes_and_started_aga
     async with place(tmp_path) as there:
         there.own.word = b"/adopted/dpl_"
         deployment = await there.deploy(PAGES)
-        await asyncio.wait_for(there.own.reached.wait(), 30)
+        await asyncio.wait_for(there.own.reached.wait(), 120)
         there.store.kill()
+        there.own.go_on.set()
         assert (await there.daemon.get(deployment))["state"] == "publishing"
         await there.daemon.until_said(deployment, "Waiting: ")
         await asyncio.to_thread(there.store.start)
@@ -144,12 +149,13 @@ async def test_a_store_that_is_killed_while_it_copies_what_is_ready_and_started_
     async with place(tmp_path) as there:
         there.own.word = b"x-amz-copy-source"
         deployment = await there.deploy(PAGES)
-        await asyncio.wait_for(there.own.reached.wait(), 30)
+        await asyncio.wait_for(there.own.reached.wait(), 120)
         there.store.kill()
+        there.own.go_on.set()
         assert (await there.daemon.get(deployment))["state"] == "ready"
         await asyncio.to_thread(there.store.start)
-        await there.daemon.eventually(lambda: there.is_whole(PAGES), 60)  # it is not all there as soon as it answers
-        async with asyncio.timeout(60):
+        await there.daemon.eventually(lambda: there.is_whole(PAGES), 120)  # it is not all there as soon as it answers
+        async with asyncio.timeout(200):
             while any("/adopted/" in f"/{name}" or "/staging/" in f"/{name}" for name in await there.names()):
                 await asyncio.sleep(0.2)
         blobs = {name.rpartition("/")[2] for name in await there.names()}

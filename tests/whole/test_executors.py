@@ -16,7 +16,7 @@ from tests.rigs.cluster import need_cluster
 from tests.whole.daemon import RunningDaemon, end_all
 from tests.whole.sites import built_by
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.skipif(os.geteuid() != 0, reason="starts services: run as root")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.skipif(os.geteuid() != 0, reason="starts services: run as root")]
 ROOT = Path(__file__).parents[2]
 AWAY = ("docker", "kubernetes", "ecs")
 WITHIN_S = 150

@@ -17,7 +17,7 @@ from tests.whole.daemon import RunningDaemon
 
 with_browser = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
 ]
 SITE = {"index.html": b"<h1>home</h1>", "about.html": b"<h1>about</h1>", "404.html": b"<h1>lost</h1>"}
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.whole.daemon import RunningDaemon, repository, running_daemon
 from tests.whole.test_crashes import KILLED, is_encoded
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 HOST: Final = "shop.localhost"
 OLD, NEW = "assets/index-BxYz12aB.js", "assets/index-Q9Yz12aB.js"
@@ -70,7 +70,7 @@ async def test_a_build_is_served_compressed_once_its_variants_are_made(daemon: R
     async def is_br() -> bool:
         return "br" in (await got(daemon, OLD, **{"Accept-Encoding": "gzip, br"}))[2].get("Content-Encoding", "")
 
-    await daemon.eventually(is_br, 30)
+    await daemon.eventually(is_br)
     status, body, headers = await got(daemon, OLD, **{"Accept-Encoding": "gzip, br"})
     assert brotli.decompress(body) == script("a")
     assert headers["ETag"] == plain["ETag"][:-1] + '-br"'
@@ -103,7 +103,7 @@ async def test_a_crash_before_the_move_leaves_all_as_it_was_and_is_mended(daemon
     url = repository(daemon.home, "shop", site(OLD, "a"))
     first = await daemon.deploy(url)
     await daemon.until(first, "ready")
-    await daemon.eventually(lambda: is_encoded(daemon, first), 30)
+    await daemon.eventually(lambda: is_encoded(daemon, first))
     await daemon.stop()
     repository(daemon.home, "shop", site(NEW, "b"))
     await daemon.start(SCALEMESH_FAULT="window.after_blob")
@@ -125,7 +125,7 @@ async def test_a_crash_around_the_encodings_costs_nothing(daemon: RunningDaemon,
     await daemon.start()
     await daemon.until(deployment, "ready")
     assert (await got(daemon, OLD, **{"Accept-Encoding": "identity"}))[1] == script("a")
-    await daemon.eventually(lambda: is_encoded(daemon, deployment), 30)
+    await daemon.eventually(lambda: is_encoded(daemon, deployment))
     status, body, headers = await got(daemon, OLD, **{"Accept-Encoding": "br"})
     assert (status, headers["Content-Encoding"]) == (200, "br")
     assert brotli.decompress(body) == script("a")

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from tests.whole.daemon import RunningDaemon, repository, running_daemon
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -9,14 +9,14 @@ import pytest
 import pytest_asyncio
 
 from scalemesh.services.package_hosts import PACKAGE_HOSTS
-from tests.rigs.everywhere import docker_table, system_authorities
+from tests.rigs.everywhere import IMPATIENT, docker_table, system_authorities
 from tests.whole.daemon import RunningDaemon, end_all
 from tests.whole.sites import built_by
 from tests.whole.test_executors import hello
 
-pytestmark = [pytest.mark.timeout(200), pytest.mark.skipif(os.geteuid() != 0, reason="uses docker: run as root")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(os.geteuid() != 0, reason="uses docker: run as root")]
 KINDS = ("local", "docker")
-WITHIN_S = 100
+WITHIN_S = 130
 REGISTRY = PACKAGE_HOSTS[0]
 ASK = """python3 -c "
 import urllib.request
@@ -33,7 +33,7 @@ mkdir out; echo done > out/index.html
 @asynccontextmanager
 async def opened(home: Path, network: str) -> AsyncIterator[RunningDaemon]:
     async with docker_table() as table:
-        builds = f'network = "{network}"\n{system_authorities()}'
+        builds = f'network = "{network}"\n{system_authorities()}{IMPATIENT}'
         daemon = RunningDaemon(home, builds=builds, kinds=KINDS, tables=table)
         try:
             await daemon.start()

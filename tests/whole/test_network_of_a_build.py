@@ -18,7 +18,7 @@ from tests.whole.outside_world import ALLOWED, FORBIDDEN, OWN, open_world
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: run as root"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
 ]
 ROOT = Path(__file__).resolve().parents[2]
 UID = 61234

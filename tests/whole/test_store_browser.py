@@ -13,7 +13,7 @@ from tests.whole.browser import complaints_of, open_browser, sideways_px, signed
 from tests.whole.daemon import RunningDaemon, end_all
 from tests.whole.test_ui import FAINT
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 STORE: Final = """
 [store]

@@ -11,7 +11,7 @@ HEALTH = "/api/v1/health HTTP/1.1\r\nConnection: close\r\nHost: "
 
 async def ask(daemon: RunningDaemon, data: bytes) -> tuple[int, bytes]:
     """Status and body of the answer to raw *data*."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(data)
         answer = await reader.read()

@@ -10,7 +10,7 @@ from tests.whole.daemon import RunningDaemon, repository
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
 ]
 HOSTILE = "<img src=x onerror=document.title='taken'>"
 FAILS = {"buildCommand": f'echo "{HOSTILE}"; echo it is broken; exit 7', "outputDirectory": "public"}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.whole.daemon import RunningDaemon
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 KILLED: Final = -9
 TABLES: Final = "[retention]\nproduction = 1\nlog_days = 1\n[serving]\nasset_window_days = 0"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from plugins.executors.docker import DockerConfig, DockerExecutor
 from scalemesh.values import BuildJob, JobRef, Limits
 from tests.contracts.executor.stand_in import make_job
-from tests.rigs.docker import docker, need_docker, processes_of
+from tests.rigs.docker import docker, need_docker, processes_of, until_quick
 from tests.rigs.images import stand_in_image
 
 
@@ -48,6 +48,7 @@ class DockerPlace:
 @asynccontextmanager
 async def open_place(folder: Path) -> AsyncIterator[DockerPlace]:
     need_docker()
+    await asyncio.to_thread(until_quick)
     place = DockerPlace(folder, await asyncio.to_thread(stand_in_image))
     try:
         yield place
