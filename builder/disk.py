@@ -7,7 +7,7 @@ when the job has no memory or no process left. In a container the builder itself
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +38,15 @@ class DiskUse:
 
 
 class DiskWatch:
-    """Looks at a folder often enough to catch a flood, and seldom enough to cost nothing."""
+    """Looks at folders often enough to catch a flood, and seldom enough to cost nothing; all have one limit."""
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
-        self._folder = folder
+    def __init__(self, folders: Sequence[Path], limit_bytes: int) -> None:
+        """None of *folders* lies in another."""
+        self._folders = folders
         self._limit = limit_bytes
         self._next = time.monotonic() + 2.0
         self._earliest = 0.0
-        self._free = _free(folder)
+        self._free = [_free(folder) for folder in folders]
         self._room = limit_bytes
         self.use = DiskUse(0, 0, 0)  #: as it was last seen
         self._room_files = max(10_000, limit_bytes * FILES_PER_GIB >> 30)
@@ -53,23 +54,26 @@ class DiskWatch:
     def look(self) -> str:
         """Which bound is passed, as a sentence; empty: none, or too early to look again."""
         now = time.monotonic()
-        free_bytes, free_files = _free(self._folder)
-        filled = self._free[0] - free_bytes >= self._room or self._free[1] - free_files >= self._room_files
-        if now < self._earliest or (now < self._next and not filled):
+        if now < self._earliest or (now < self._next and not any(map(self._is_filled, self._folders, self._free))):
             return ""
         return self.scan()
 
     def scan(self) -> str:
         """Look now."""
         begun = time.monotonic()
-        self.use = use = disk_use(self._folder)
+        self.use = use = _together([disk_use(folder) for folder in self._folders])
         took = time.monotonic() - begun
-        self._free = _free(self._folder)
+        self._free = [_free(folder) for folder in self._folders]
         self._room = max(1 << 20, self._limit - use.size_bytes)
         self._room_files = max(1000, (self._limit * FILES_PER_GIB >> 30) - use.files)
         self._earliest = begun + took * 3
         self._next = begun + max(2.0, took * _RESCAN)
         return use.passes(self._limit)
+
+    def _is_filled(self, folder: Path, before: tuple[int, int]) -> bool:
+        """Whether so much of its file system is gone that the limit may be passed."""
+        free_bytes, free_files = _free(folder)
+        return before[0] - free_bytes >= self._room or before[1] - free_files >= self._room_files
 
 
 def disk_use(folder: Path) -> DiskUse:
@@ -94,6 +98,15 @@ def disk_use(folder: Path) -> DiskUse:
         except OSError as error:
             too_deep = too_deep or error.errno == errno.ENAMETOOLONG
     return DiskUse(size, files, largest, too_deep)
+
+
+def _together(uses: Sequence[DiskUse]) -> DiskUse:
+    return DiskUse(
+        size_bytes=sum(use.size_bytes for use in uses),
+        files=sum(use.files for use in uses),
+        largest_bytes=max(use.largest_bytes for use in uses),
+        too_deep=any(use.too_deep for use in uses),
+    )
 
 
 def _scan(folder: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:

@@ -17,6 +17,8 @@ from builder.errors import BuildFailed
 from builder.job import Limits
 from builder.life import Life
 
+TMP: Final = Path("/tmp")  # noqa: S108 -- of the container, where nobody else is
+MOUNTS: Final = Path("/proc/self/mounts")
 GLANCE_S: Final = 0.2  #: between looks at the free space of the file system, which cost nothing
 
 
@@ -30,11 +32,24 @@ def watching(
     """
     with ExitStack() as opened:
         if not environ.get("SCALEMESH_DISK_WATCHED"):
-            opened.enter_context(_watching_disk(DiskWatch(work, limits.disk_bytes), life))
+            folders = [work, *_elsewhere(work)] if is_container(environ) else [work]
+            opened.enter_context(_watching_disk(DiskWatch(folders, limits.disk_bytes), life))
         if not is_container(environ):
             yield lambda: None
             return
         yield opened.enter_context(LimitWatch(life, limits.pids, Container(work).end_all)).cause
+
+
+def _elsewhere(work: Path, tmp: Path = TMP, mounts: Path = MOUNTS) -> list[Path]:
+    """Where else a build in a container may fill a disk: *tmp*, unless it lies in memory or below *work*."""
+    if not tmp.is_dir() or tmp.resolve().is_relative_to(work.resolve()):
+        return []
+    kind = ""
+    for line in mounts.read_text().splitlines():
+        _, place, kind_there, *_ = line.split(" ")
+        if place == str(tmp):
+            kind = kind_there  # the last one lies over those before
+    return [] if kind == "tmpfs" else [tmp]
 
 
 @contextmanager

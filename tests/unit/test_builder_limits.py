@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.counters import Counters, LimitWatch
-from builder.disk import disk_use
+from builder.disk import DiskWatch, disk_use
 from builder.errors import BuildFailed
 from builder.life import Life
 from tests.unit.builder_daemon import build, daemon
@@ -93,6 +93,15 @@ def test_a_folder_counts_with_all_that_lies_in_it(tmp_path: Path) -> None:
     assert (use.files, use.largest_bytes, use.too_deep) == (4, 1 << 20, False)
     assert "may take 1 MiB" in use.passes(1 << 20)
     assert use.passes(2 << 20) == ""
+
+
+def test_the_limit_is_for_all_folders_of_a_build_together(tmp_path: Path) -> None:
+    folders = [tmp_path / "work", tmp_path / "tmp"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "file").write_bytes(b"x" * (600 << 10))
+    assert "may take 1 MiB" in DiskWatch(folders, 1 << 20).scan()
+    assert DiskWatch(folders[:1], 1 << 20).scan() == ""
 
 
 def in_a_container() -> list[str]:

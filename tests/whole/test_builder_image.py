@@ -70,6 +70,7 @@ class Held:
     network: str = "none"
     pids: int = 128
     memory_mib: int = 512
+    tmp: str = "--tmpfs=/tmp"
     words: tuple[str, ...] = ()  #: before the image, for ``docker run``
     command: tuple[str, ...] = ()  #: after it
     environ: dict[str, str] = field(default_factory=dict)
@@ -96,7 +97,7 @@ class Held:
         ]
         words += [f"--cap-add={name}" for name in self.capabilities]
         words += ["--security-opt=no-new-privileges", f"--pids-limit={self.pids}", f"--memory={self.memory_mib}m"]
-        words += [f"--memory-swap={self.memory_mib}m", "--volume=/work", "--tmpfs=/tmp"]
+        words += [f"--memory-swap={self.memory_mib}m", "--volume=/work", self.tmp]
         words += [f"--volume={sockets}:/run/scalemesh", *(["--init"] if self.has_init else []), *self.words]
         words += [word for name, value in environ.items() for word in ("--env", f"{name}={value}")]
         return [*words, image, *self.command]
@@ -294,6 +295,21 @@ async def test_a_folder_that_was_closed_counts_all_the_same(image: str, tmp_path
     fake = await built(USERS[users], tmp_path, image, script, limits={"disk_bytes": 40 << 20})
     assert why(fake)[0] == "disk_full"
     assert re.search(r"may take 40 MiB.*builds\.disk_mib", why(fake)[1])
+
+
+@pytest.mark.parametrize("users", USERS)
+async def test_a_folder_for_temporary_files_that_lies_on_a_disk_counts(image: str, tmp_path: Path, users: str) -> None:
+    """As on ECS, where it is the disk of the instance."""
+    held = replace(USERS[users], tmp="--volume=/tmp")
+    fake = await built(
+        held, tmp_path, image, "head -c 90M /dev/zero >/tmp/x; sleep 30", limits={"disk_bytes": 40 << 20}
+    )
+    assert why(fake)[0] == "disk_full"
+
+
+async def test_a_folder_for_temporary_files_in_memory_is_no_disk(image: str, tmp_path: Path) -> None:
+    script = "head -c 90M /dev/zero >/tmp/x; sleep 3; mkdir out; echo well >out/index.html"
+    assert page(await built(Held(), tmp_path, image, script, limits={"disk_bytes": 40 << 20})) == "well\n"
 
 
 async def test_authorities_of_a_company_reach_commands(image: str, tmp_path: Path) -> None:

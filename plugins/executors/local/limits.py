@@ -31,7 +31,7 @@ class Watch:
         self._limits = spec["limits"]
         self._group = group
         self._left_out = left_out
-        self._disk = DiskWatch(work, self._limits["disk_bytes"])
+        self._disk = DiskWatch([work], self._limits["disk_bytes"])
         self._ends_at = time.monotonic() + self._limits["time_s"] + spec["grace_s"]
         self._events: list[int] = []
         self._oom_event: int | None = None
