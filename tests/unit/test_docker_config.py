@@ -8,7 +8,7 @@ from plugins.executors.docker import DockerConfig
 @pytest.mark.parametrize("bridge", ["host", "none", "container:other"])
 def test_a_network_that_is_not_the_builds_own_is_refused(bridge: str) -> None:
     """What is shut for a build would be shut for the machine itself, or for the other container."""
-    with pytest.raises(ValueError, match="a network of their own"):
+    with pytest.raises(ValueError, match="no network of its own"):
         DockerConfig(bridge=bridge)
     assert DockerConfig(bridge="builds").bridge == "builds"
 

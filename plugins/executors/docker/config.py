@@ -62,7 +62,7 @@ class DockerConfig:
             raise ValueError("tls_cert and tls_key go together")
         if self.bridge in ("host", "none") or self.bridge.startswith("container:"):
             raise ValueError(
-                f"bridge = {self.bridge!r}: that is no network of the build's own, and what is shut for it would be shut "
+                f"bridge = {self.bridge!r}: no network of its own for a build: what is shut for it would be shut "
                 "for whose it is; name a network that `docker network ls` lists with the driver bridge"
             )
 
