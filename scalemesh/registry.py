@@ -18,6 +18,14 @@ GROUPS: Final[Mapping[str, str]] = {
     "logs": "scalemesh.logstores",
     "bus": "scalemesh.logbus",
 }
+#: Fields of plug-ins that are filled in from other tables: the settings for them.
+DECIDED_BY: Final[Mapping[str, str]] = {
+    "build_network": "builds.network",
+    "allow_networks": "builds.allow_networks",
+    "ca_bundle": "builds.ca_bundle",
+    "file_root": "git.file_root",
+    "url": "builds.public_url or builds.listen",
+}
 
 
 def installed() -> dict[str, dict[str, EntryPoint]]:
@@ -37,8 +45,14 @@ def open_plugin(
         ConfigError: no such kind, its package does not import, or wrong settings.
     """
     cls = _load(point, plugin.kind)
-    known = {item.name for item in dataclasses.fields(cls.Config)}
+    known = {item.name: item for item in dataclasses.fields(cls.Config)}
     wanted = {name: value for name, value in (defaults or {}).items() if name in known}
+    taken = [name for name in plugin.settings if name in known and known[name].metadata.get("given")]
+    if taken:
+        lines = "\n".join(
+            f"  {point}.{plugin.kind}.{name}: no setting of this table; {_decided(name)}" for name in taken
+        )
+        raise ConfigError(f"[{point}.{plugin.kind}] has mistakes\n{lines}")
     try:
         config = decode(cls.Config, {**wanted, **plugin.settings}, environ=environment())
     except InvalidError as error:
@@ -46,6 +60,11 @@ def open_plugin(
         raise ConfigError(f"[{point}.{plugin.kind}] has mistakes\n{lines}") from None
     opened: AbstractAsyncContextManager[Any] = cls.open(_anchored(config, data_dir))
     return opened
+
+
+def _decided(name: str) -> str:
+    """Who decides a field that a kind's Config marks as given."""
+    return f"set {DECIDED_BY[name]}" if name in DECIDED_BY else "the daemon itself decides it"
 
 
 def _load(point: str, kind: str) -> Any:

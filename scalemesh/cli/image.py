@@ -17,6 +17,7 @@ from scalemesh.errors import InvalidError, NotFoundError, RefusedError, Unreacha
 LABEL: Final = "scalemesh.builder"
 NAME: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._/:@-]{0,254}")
 TOLD_LINES: Final = 12
+BASES: Final = ("NODE22_IMAGE", "NODE24_IMAGE", "DEBIAN_IMAGE")  #: variables that name other images to begin with
 Say = Callable[[str], None]  #: one line of what the program prints
 
 
@@ -37,7 +38,8 @@ def build_image(tag: str, base: str | None, say: Say) -> str:
     if base and not label_of(base):
         run(["image", "inspect", base], lambda _: None, f"there is no image {base} here", NotFoundError)
     with _context(base) as (folder, found):
-        words = ["build", "--force-rm", "--tag", tag, "--build-arg", f"FINGERPRINT={found}", "."]
+        others = [] if base else [f"--build-arg={name}" for name in BASES]  # of our environment, where they are there
+        words = ["build", "--force-rm", "--tag", tag, "--build-arg", f"FINGERPRINT={found}", *others, "."]
         run(words, say, f"the image {tag} could not be made", RefusedError, folder)
     return found
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from builder.packing import default_image, fingerprint
-from scalemesh.cli.image import last_stage
+from scalemesh.cli.image import BASES, last_stage
 from scalemesh.cli.main import run
 from tests.rigs.docker import docker, need_docker
 from tests.rigs.images import base_image
@@ -86,6 +86,19 @@ def test_a_recipe_that_fails_tells_the_engines_words(name: str, capsys: Captured
     error = said(capsys, "build", "--tag", f"{name}:built", "--base", name, status=1)
     assert f"the image {name}:built could not be made" in error
     assert "/bin/sh" in error  # which a base must have
+
+
+@pytest.mark.parametrize("variable", ["NODE22_IMAGE", "DEBIAN_IMAGE"])
+def test_what_the_image_begins_with_may_be_pinned(
+    name: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """The engine has none of that digest, and says which it was to begin with."""
+    empty_image(f"{name}:there", "nothing=here")
+    for each in BASES:
+        monkeypatch.setenv(each, f"{name}:there")
+    pinned = f"127.0.0.1:9/{name}@sha256:{'0' * 64}"
+    monkeypatch.setenv(variable, pinned)
+    assert "127.0.0.1:9" in said(capsys, "build", "--tag", f"{name}:built", status=1)
 
 
 def test_an_image_travels_in_a_file(name: str, tmp_path: Path, capsys: Captured) -> None:

@@ -45,11 +45,20 @@ class Place:
 
 
 @asynccontextmanager
-async def place(home: Path, executor: str = UNHELD, builds: str = "") -> AsyncIterator[Place]:
+async def place(
+    home: Path,
+    executor: str = UNHELD,
+    builds: str = "",
+    *,
+    kind: str = "local",
+    tables: str = "",
+    address: str = "127.0.0.1",
+) -> AsyncIterator[Place]:
+    """One whose builds run by *kind*, and reach the store at *address*."""
     store = await asyncio.to_thread(fresh, "weed")
     port = urlsplit(store.url).port or 0
-    async with relay(port) as way, relay(port) as own:
-        table = f"""
+    async with relay(port, address) as way, relay(port) as own:
+        store_table = f"""
             [store]
             kind = "s3"
             [store.s3]
@@ -61,7 +70,7 @@ async def place(home: Path, executor: str = UNHELD, builds: str = "") -> AsyncIt
             access_key = "{ACCESS_KEY}"
             secret_key = "{SECRET_KEY}"
         """
-        daemon = RunningDaemon(home, executor=executor, builds=builds, tables=table)
+        daemon = RunningDaemon(home, executor=executor, builds=builds, kinds=(kind,), tables=tables + store_table)
         way.counts = b"/staging/dpl_"
         try:
             await daemon.start()

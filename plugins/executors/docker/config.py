@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal
 
 from builder.packing import default_image
@@ -19,9 +20,9 @@ class DockerConfig:
     """The table ``[executor.docker]``."""
 
     host: str = ""  #: unix:///path or tcp://host:port; empty: DOCKER_HOST, else the usual socket
-    tls_ca: str = ""  #: PEM files for tcp with TLS: the engine's authority, our certificate, its key
-    tls_cert: str = ""
-    tls_key: str = ""
+    tls_ca: Path | None = None  #: PEM files for tcp with TLS: the engine's authority, our certificate, its key
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     image: str = ""  #: empty: the one that `scalemesh builder image build` makes
     pull: Literal["missing", "never", "always"] = "missing"
     registry_user: str = ""
@@ -58,11 +59,14 @@ class DockerConfig:
         if not self.engine.startswith(("unix://", "tcp://")):
             name = "host" if self.host else "DOCKER_HOST, of the environment,"
             raise ValueError(f"{name} = {self.engine!r}: must begin with unix:// or tcp://")
+        for name in ("tls_ca", "tls_cert", "tls_key"):
+            if getattr(self, name) == Path():
+                raise ValueError(f"{name} is empty: name a file, or leave it out")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("tls_cert and tls_key go together")
         if self.bridge in ("host", "none") or self.bridge.startswith("container:"):
             raise ValueError(
-                f"bridge = {self.bridge!r}: that is no network of the build's own, and what is shut for it would be shut "
+                f"bridge = {self.bridge!r}: no network of its own for a build: what is shut for it would be shut "
                 "for whose it is; name a network that `docker network ls` lists with the driver bridge"
             )
 
@@ -70,6 +74,11 @@ class DockerConfig:
     def engine(self) -> str:
         """Where the engine listens."""
         return self.host or os.environ.get("DOCKER_HOST") or SOCKET
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the engine is spoken to by TLS."""
+        return self.tls_ca is not None or self.tls_cert is not None
 
     @property
     def is_local(self) -> bool:

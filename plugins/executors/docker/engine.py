@@ -123,10 +123,10 @@ class Engine:
 
     def _tls(self) -> Any:
         config = self._config
-        if not config.tls_ca and not config.tls_cert:
+        if not config.has_tls:
             return False
-        pair = (config.tls_cert, config.tls_key) if config.tls_cert else None
-        return TLSConfig(ca_cert=config.tls_ca or None, client_cert=pair, verify=True)
+        pair = (str(config.tls_cert), str(config.tls_key)) if config.tls_cert else None
+        return TLSConfig(ca_cert=str(config.tls_ca) if config.tls_ca else None, client_cert=pair, verify=True)
 
 
 def _knock(engine: str, timeout_s: int) -> None:

@@ -41,12 +41,18 @@ def of_engine(client: Any, config: DockerConfig) -> list[Finding]:
     if not filters or "unconfined" in filters[0]:
         what = "this engine filters no system calls of builds"
         found.append(Finding(ok=False, what=what, fix="start dockerd without --seccomp-profile=unconfined"))
-    return [*found, *_of_elsewhere(config)]
+    return [*found, *of_elsewhere(config)]
 
 
-def _of_elsewhere(config: DockerConfig) -> list[Finding]:
+def of_elsewhere(config: DockerConfig) -> list[Finding]:
     """What is not to be had where the engine sees no files of this machine."""
     found = []
+    if not config.is_local and not config.has_tls:
+        what = (
+            f"the engine at {config.engine} is spoken to without TLS: whoever is on the way rules it and reads tokens"
+        )
+        fix = "let it listen with --tlsverify, and set executor.docker.tls_ca, tls_cert and tls_key"
+        found.append(Finding(ok=True, what=what, fix=fix))
     if not config.is_local and config.file_root:
         what = "git.file_root cannot be mounted elsewhere: builds of file:// URLs fail there"
         found.append(Finding(ok=True, what=what, fix="use an engine on this machine for those projects"))

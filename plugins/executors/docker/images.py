@@ -53,6 +53,7 @@ def pull(client: Any, config: DockerConfig, *, silent_s: float = SILENT_S) -> No
         with client.api.post(url, **said, stream=True, timeout=(CONNECT_S, silent_s)) as answer:
             for line in answer.iter_lines():
                 _look_at(json.loads(line), answer.status_code, config.image)
+            answer.raise_for_status()  # one without words
     except (RequestException, ValueError) as error:
         raise UnreachableError(f"image {config.image} cannot be pulled now", why=str(error)[-400:]) from error
 

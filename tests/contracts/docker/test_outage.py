@@ -222,7 +222,7 @@ async def by_tls(place: DockerPlace, tmp_path: Path) -> AsyncIterator[None]:
     context.load_verify_locations(pem)
     relay = Relay(tmp_path / "unused")
     host = f"tcp://127.0.0.1:{await relay.start_tls('127.0.0.1', context)}"
-    place.config = replace(place.config, host=host, tls_ca=str(pem), tls_cert=str(pem), tls_key=str(pem))
+    place.config = replace(place.config, host=host, tls_ca=pem, tls_cert=pem, tls_key=pem)
     yield
     await relay.cut()
 
@@ -240,18 +240,18 @@ async def test_an_engine_elsewhere_runs_jobs_by_tls(place: DockerPlace, monkeypa
 
 @pytest.mark.usefixtures("by_tls")
 async def test_an_engine_that_does_not_know_us_is_not_spoken_to(place: DockerPlace) -> None:
-    place.config = replace(place.config, tls_cert="", tls_key="")
+    place.config = replace(place.config, tls_cert=None, tls_key=None)
     assert "tls_cert" in await told_of(place)
 
 
 @pytest.mark.usefixtures("by_tls")
 async def test_an_engine_that_we_do_not_know_is_not_spoken_to(place: DockerPlace) -> None:
-    place.config = replace(place.config, tls_ca="")
+    place.config = replace(place.config, tls_ca=None)
     assert "tls_ca" in await told_of(place)
 
 
 async def test_a_certificate_that_is_not_there_is_told(place: DockerPlace) -> None:
-    place.config = replace(place.config, host="tcp://127.0.0.1:9", tls_ca="/nowhere/ca.pem")
+    place.config = replace(place.config, host="tcp://127.0.0.1:9", tls_ca=Path("/nowhere/ca.pem"))
     assert "tls_ca" in await told_of(place)
 
 
