@@ -59,11 +59,11 @@ class Relay:
 
 
 @asynccontextmanager
-async def relay(port: int) -> AsyncIterator[Relay]:
-    """One that runs until left."""
+async def relay(port: int, address: str = "127.0.0.1") -> AsyncIterator[Relay]:
+    """One at *address* that runs until left."""
     made = Relay(port)
-    async with await asyncio.start_server(made.carry, "127.0.0.1", 0, limit=1 << 20) as server:
-        made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with await asyncio.start_server(made.carry, address, 0, limit=1 << 20) as server:
+        made.url = f"http://{address}:{server.sockets[0].getsockname()[1]}"
         try:
             yield made
         finally:
