@@ -4,24 +4,45 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from typing import Final
 
 from scalemesh.db import deployments
 from scalemesh.db.database import Database
 from scalemesh.db.deployments import DeploymentRows
+from scalemesh.errors import ScaleMeshError
 from scalemesh.services.executors import Executors, answered
-from scalemesh.values import Deployment, JobRef, State
+from scalemesh.services.log_pipeline import LogPipeline
+from scalemesh.values import Deployment, DeploymentId, JobRef, State
 
 log = logging.getLogger(__name__)
+AWAY_WORDS: Final = 5  #: number of what is said once in a log; those below are others'
 
 
 class Adoption:
-    def __init__(self, database: Database, executors: Executors, *, lease: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, executors: Executors, logs: LogPipeline, *, lease: Callable[[], datetime]
+    ) -> None:
         """*lease*: until when a builder that was just heard need not be heard again."""
         self._db, self._rows, self._executors, self._lease = database, DeploymentRows(database), executors, lease
+        self._logs = logs
+        self._told: set[DeploymentId] = set()  #: whose logs say that they wait for an executor
 
     async def at_last(self, kind: str) -> list[Deployment]:
         """The builds of one executor to see through, once it answers: it may come up later than we do."""
-        return await answered(partial(self._once, kind), "running builds cannot be adopted yet", kind)
+        return await answered(partial(self._tried, kind), "running builds cannot be adopted yet", kind)
+
+    async def _tried(self, kind: str) -> list[Deployment]:
+        """As ``_once``; those that wait for the executor meanwhile are told why, each once."""
+        try:
+            return await self._once(kind)
+        except ScaleMeshError as error:
+            for waiting in await self._rows.in_state(State.QUEUED):
+                is_new = waiting.source_ready and waiting.id not in self._told
+                if is_new and self._executors.kind_of(waiting) == kind:
+                    self._told.add(waiting.id)
+                    text = f"Builds cannot start now, trying again: {error}"
+                    await self._logs.write(waiting.id, "queue", text, once=AWAY_WORDS)
+            raise
 
     async def _once(self, kind: str) -> list[Deployment]:
         executor = self._executors.named(kind)

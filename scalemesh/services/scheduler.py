@@ -70,7 +70,7 @@ class Scheduler:
         self._told: set[DeploymentId] = set()  #: whose logs say that they wait for the disk
         self._endings, self._logs, self._tokens = endings, logs, tokens
         self._builds, self._git, self._socket, self._now = builds, git, socket, now
-        self._adoption = Adoption(ledger.database, executors, lease=self._lease)
+        self._adoption = Adoption(ledger.database, executors, logs, lease=self._lease)
         self._woken = asyncio.Event()
         self._open: set[str] = set()  #: executors whose running builds are adopted: they take from the queue
         #: (deployment, attempt) of each job that there is, also while it is cleared away after its build: its executor

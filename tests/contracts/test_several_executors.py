@@ -203,6 +203,9 @@ async def test_what_runs_on_one_is_adopted_while_another_is_down(
         await life.until(here, State.READY)
         await life.built(await submit(life, "local", "three"))
         waiting = await submit(life, "docker", "four")
+        async with asyncio.timeout(5):
+            while not any("no route to the cluster" in line for line in await life.log(waiting)):
+                await asyncio.sleep(0.002)
         assert stranger in executors["local"].stopped
         assert (await life.services.deployer.get(waiting)).state is State.QUEUED
         assert (waiting, 1) not in down.jobs

@@ -280,6 +280,10 @@ MISTAKES: Mapping[str, tuple[dict[str, Any], str]] = {
     "mixed": ({"capacity_providers": (*SPOTS, CapacityProvider(name="mine"))}, "capacity_providers"),
     "log without role": ({"log_group": "builds", "region": "eu-central-1"}, "execution_role_arn"),
     "secret without role": ({"registry_secret_arn": "arn"}, "execution_role_arn"),
+    "groups without subnets": (
+        {"launch_type": "EC2", "subnets": (), "security_groups": ("sg-0a",)},
+        "name the subnets too",
+    ),
     "address on EC2": ({"launch_type": "EC2", "assign_public_ip": True}, "assign_public_ip"),
     "disk": ({"ephemeral_storage_gib": 20}, "ephemeral_storage_gib"),
     "cpu": ({"cpu": 1}, "cpu"),

@@ -83,6 +83,11 @@ class EcsConfig:
             raise ValueError("capacity_providers: at most 20, and only one of them may have a base")
         if self.on_fargate and not self.subnets:
             raise ValueError("subnets: name at least one; tasks on Fargate have an address of their own")
+        if self.security_groups and not self.subnets:
+            raise ValueError(
+                "security_groups without subnets hold nothing: a task on EC2 then has the network of its instance; "
+                "name the subnets too, for an address of its own (awsvpc), or leave security_groups out"
+            )
         if self.assign_public_ip and not self.on_fargate:
             raise ValueError("assign_public_ip: only tasks on Fargate can have one")
 

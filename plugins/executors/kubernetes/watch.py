@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -14,8 +15,17 @@ from plugins.executors.kubernetes.words import TRANSPORT
 from scalemesh.errors import NotFoundError, ScaleMeshError
 
 log = logging.getLogger(__name__)
-BACK_OFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
+BACK_OFF_S: Final = (
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+)  #: the first also after a watch that went well: a proxy may end each at once
+RELIST_S: Final = 300.0  #: at the latest we look for ourselves: a version that we listen from may mean nothing any more
 GONE: Final = 410  #: the server has forgotten the version from which on we would listen
+#: A 504 says so: the version lies in the server's future, whose data was restored from an older copy.
+FUTURE: Final = "Too large resource version"
 Tell = Callable[[str, Found | None], None]
 
 
@@ -66,15 +76,16 @@ def _has_begun(pod: Found) -> bool:
 class Watch:
     """Begins to listen when the first job is waited for, and listens on until it is closed."""
 
-    def __init__(self, cluster: Cluster, selector: str) -> None:
+    def __init__(self, cluster: Cluster, selector: str, relist_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._followed: defaultdict[str, set[News]] = defaultdict(set)
-        self._streams = [_Stream(cluster, resource, selector, self._told) for resource in ("jobs", "pods")]
+        self._streams = [_Stream(cluster, resource, selector, self._told, relist_s) for resource in ("jobs", "pods")]
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, cluster: Cluster, selector: str) -> AsyncIterator[Self]:
-        watch = cls(cluster, selector)
+    async def open(cls, cluster: Cluster, selector: str, *, relist_s: float = RELIST_S) -> AsyncIterator[Self]:
+        """Nothing is asked before something is followed. *relist_s*: how long what is heard is relied on alone."""
+        watch = cls(cluster, selector, relist_s)
         try:
             yield watch
         finally:
@@ -115,12 +126,14 @@ class Watch:
 class _Stream:
     """One thread: list, then watch from there on; again from the last version where a connection broke."""
 
-    def __init__(self, cluster: Cluster, resource: str, selector: str, tell: Tell) -> None:
+    def __init__(self, cluster: Cluster, resource: str, selector: str, tell: Tell, relist_s: float) -> None:
         self._cluster, self._resource, self._selector, self._tell = cluster, resource, selector, tell
+        self._relist_s = relist_s
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._open: Any = None
         self._version = ""  #: from which on to listen; empty: list first
+        self._listed_at = float("-inf")
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -137,10 +150,10 @@ class _Stream:
             self._thread.join(5)
 
     def _serve(self) -> None:
-        failures = 0
-        while not self._closed.wait(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]):
+        failures, pause_s = 0, 0.0
+        while not self._closed.wait(pause_s):
             try:
-                if not self._version:
+                if not self._version or time.monotonic() - self._listed_at >= self._relist_s:
                     self._begin()
                 self._listen()
                 failures = 0
@@ -154,9 +167,11 @@ class _Stream:
                 failures += 1
                 log.exception("a bug: the cluster is not heard", extra={"of": self._resource})
                 self._version = ""
+            pause_s = BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]
 
     def _begin(self) -> None:
         _, self._version = self._cluster.listed(self._resource, self._selector)
+        self._listed_at = time.monotonic()
         self._tell(self._resource, None)  # whoever waits looks for itself: it may have been told nothing for long
 
     def _listen(self) -> None:
@@ -183,7 +198,8 @@ class _Stream:
 
     def _forget_version_after(self, error: Exception) -> None:
         """Only a broken connection may be taken up where it broke."""
-        if isinstance(error, _BrokenError | ValueError | KeyError | NotFoundError) or _is_gone(error):
+        is_lost = isinstance(error, _BrokenError | ValueError | KeyError | NotFoundError)
+        if is_lost or _is_gone(error) or FUTURE in getattr(error, "why", ""):
             self._version = ""
 
 
