@@ -1,6 +1,7 @@
 """What visits read again and again, kept in memory: small blobs and decoded tables, each fetched once."""
 
 import asyncio
+import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -13,11 +14,12 @@ from typing import Final, Generic, TypeVar, cast
 from scalemesh.edge.local import read_now
 from scalemesh.edge.rules.ruleset import Ruleset
 from scalemesh.edge.site import Site
-from scalemesh.errors import InvalidError, NotFoundError, UnreachableError
+from scalemesh.errors import DamagedError, InvalidError, NotFoundError, UnreachableError
 from scalemesh.ports import BlobStore
 from scalemesh.services import encodings, manifests, windows
 from scalemesh.services.encodings import Encodings
 from scalemesh.services.entries import Entries
+from scalemesh.services.home_store import Cached
 from scalemesh.services.windows import Window
 from scalemesh.values import Digest, Manifest, Route
 
@@ -132,6 +134,7 @@ class BlobCache:
         """All bytes of a blob of at most ``small_bytes``.
 
         Raises:
+            DamagedError: what the store has is not the blob.
             UnreachableError: the store does not answer in time.
             NotFoundError: it has no such blob.
         """
@@ -145,12 +148,28 @@ class BlobCache:
         """The blobs that are."""
         return self._shared.kept_keys()
 
-    def keep(self, sha256: Digest, data: bytes) -> None:
-        """Remember *data*, which the caller read by another way. A repeat changes nothing."""
+    def keep(self, sha256: Digest, data: bytes) -> bool:
+        """Remember *data*, which the caller read by another way; false: it is another blob. A repeat does nothing."""
+        if not _is(sha256, data):
+            return False
         self._shared.keep(sha256, data)
+        return True
 
     async def _fetch(self, sha256: Digest) -> bytes:
-        return await read_all(self._store, sha256, self.small_bytes, self._timeout_s)
+        data = await read_all(self._store, sha256, self.small_bytes, self._timeout_s)
+        if _is(sha256, data):
+            return data
+        # What lies on a disk may rot there, long after it was proven right.
+        if isinstance(self._store, Cached) and await self._store.forget(sha256):
+            log.warning("a cached blob has rotted and is fetched again", extra={"blob": sha256})
+            data = await read_all(self._store, sha256, self.small_bytes, self._timeout_s)
+            if _is(sha256, data):
+                return data
+        raise DamagedError(
+            f"the store's bytes of blob {sha256} are damaged",
+            why=f"{len(data)} bytes came, and their SHA-256 is another",
+            fix="run `scalemesh store verify --mend`, then deploy again the projects that it names",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +309,10 @@ def _weight_of(part: _Part) -> int:
     entries = part.manifest.entries
     weight = entries.weight_bytes if isinstance(entries, Entries) else len(entries) * _ENTRY
     return weight + part.rules.weight_bytes
+
+
+def _is(sha256: Digest, data: bytes) -> bool:
+    return hashlib.sha256(data).hexdigest() == sha256
 
 
 async def read_all(store: BlobStore, sha256: Digest, most_bytes: int, timeout_s: float) -> bytes:

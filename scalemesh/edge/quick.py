@@ -16,7 +16,7 @@ from scalemesh.edge.answers import Answer, Slice, Visit
 from scalemesh.edge.cache import BlobCache, Sites
 from scalemesh.edge.decide import decide
 from scalemesh.edge.heads import Head
-from scalemesh.edge.local import read_now, read_part_now
+from scalemesh.edge.local import read_now
 from scalemesh.edge.visit import make_visit
 from scalemesh.edge.wire import BODILESS, status_and_headers
 from scalemesh.services.routing import RouteTable
@@ -194,16 +194,13 @@ class Quick:
         if body.size_bytes > self._blobs.small_bytes:
             return None if self._file_of is None else FilePart(self._file_of(body.sha256), body.start, body.stop)
         data = self._blobs.peek(body.sha256)
-        is_part = body.stop - body.start < body.size_bytes
         if data is None and self._file_of is not None:
-            if is_part:
-                return read_part_now(self._file_of(body.sha256), body.start, body.stop)
             data = read_now(self._file_of(body.sha256), body.size_bytes)
-            if data is not None:
-                self._blobs.keep(body.sha256, data)
+            if data is not None and not self._blobs.keep(body.sha256, data):
+                return None  # it has rotted: the long way knows what to do
         if data is None or len(data) != body.size_bytes:
             return None
-        return data[body.start : body.stop] if is_part else data
+        return data[body.start : body.stop] if body.stop - body.start < body.size_bytes else data
 
     def _keep(self, key: Key, route: Route, head: Head, answer: Answer, ready: Ready) -> None:
         """Remember what was asked for before; of a 304 its few lines, beside the answer that it stands for."""

@@ -147,6 +147,12 @@ class CachedStore:
         """What the cache takes of this machine's disk, about."""
         return self._files.used_bytes()
 
+    async def forget(self, sha256: Digest) -> bool:
+        """Remove what the cache has of a blob, which has rotted there; false where it has nothing of it."""
+        is_here = self._files.path(sha256).exists()
+        await self._in(self._writers, self._files.remove, [sha256])
+        return is_here
+
     async def restore(self, sha256: Digest) -> bool:
         """Put what the cache has of a blob in the place of what the store has; false where it has not got it whole."""
         try:

@@ -35,6 +35,10 @@ class Cached(Protocol):
     def ask(self, in_memory: Callable[[], Iterable[Digest]]) -> None:
         """Let *in_memory* say from now on which blobs are read from memory: they are in use too."""
 
+    async def forget(self, sha256: Digest) -> bool:
+        """Remove what this machine keeps of a blob, which has rotted; false where it keeps nothing of it."""
+        ...
+
     async def restore(self, sha256: Digest) -> bool:
         """Put what this machine has of a blob in the place of what the store has; false where it has not got it whole.
 
@@ -147,6 +151,11 @@ class HomeStore:
         async with self._turns.alone([blob.sha256]):
             await self._target.raw.delete([blob.sha256])
         return False
+
+    async def forget(self, sha256: Digest) -> bool:
+        """As ``Cached.forget``, where the home has a cache on this machine."""
+        store = self._home.store
+        return await store.forget(sha256) if isinstance(store, Cached) else False
 
     async def restore(self, sha256: Digest) -> bool:
         """As ``Cached.restore``, where the home has a cache on this machine."""
