@@ -7,6 +7,7 @@ what a crash cut off is done again at the next start.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -17,6 +18,7 @@ from scalemesh.db.database import Transaction
 from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import (
     ConflictError,
+    DamagedError,
     GoneError,
     InvalidError,
     NotFoundError,
@@ -44,6 +46,7 @@ from scalemesh.values import Blob, Deployment, DeploymentId, Digest, Limits, Rea
 log = logging.getLogger(__name__)
 WAITING_WORDS: Final = 2  #: numbers of what is said once, also where publishing is tried again
 RULE_WORDS: Final = 3
+DAMAGED_TRIES: Final = 3  #: what the store has spoiled does not become well by waiting
 RETRY_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -116,6 +119,7 @@ class Publisher:
         except GoneError:
             found = await self._rows.get(deployment.id)
             if (found.attempt, found.listing) != (deployment.attempt, listing):
+                await self._let_go(deployment.id)
                 raise
             return found.state  # the same call came twice at once, and the other was quicker
         fault("finish.after_commit")
@@ -132,25 +136,39 @@ class Publisher:
 
     async def _publish_until_done(self, deployment: DeploymentId) -> None:
         """Publish; while store or database do not answer, wait and try again: a build is not lost to that."""
+        damaged = 0
         for tries in range(1 << 30):
             try:
-                await self._publish_or_fail(await self._rows.get(deployment))
+                with suppress(ConflictError, NotFoundError):  # canceled or deleted meanwhile
+                    is_last = damaged + 1 >= DAMAGED_TRIES
+                    await self._publish_or_fail(await self._rows.get(deployment), is_last=is_last)
+                await self._let_go(deployment)
             except UnreachableError as error:
+                damaged += isinstance(error, DamagedError)
                 log.warning("cannot publish yet", extra={"deployment": deployment, "error": str(error)})
                 await self._logs.write(deployment, "publish", f"Waiting: {error.what}", once=WAITING_WORDS)
                 await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 continue
-            except (ConflictError, NotFoundError):
-                pass  # canceled or deleted meanwhile
             except Exception:
                 log.exception("a bug: publishing failed", extra={"deployment": deployment})
             return
 
-    async def _publish_or_fail(self, deployment: Deployment) -> None:
+    async def _let_go(self, deployment: DeploymentId) -> None:
+        """Hold nothing for one that came to another end meanwhile: we may have held it after that end let it go."""
+        with suppress(NotFoundError):  # deleted, and what it held with it
+            found = await self._rows.get(deployment)
+            if found.is_final and found.state is not State.READY:
+                async with self._ledger.database.transaction() as tx:
+                    await blobs.release(tx, of_deployment(found))
+
+    async def _publish_or_fail(self, deployment: Deployment, *, is_last: bool) -> None:
+        """Publish; *is_last*: bytes that the store has spoiled have been waited for long enough."""
         try:
             await self._publish(deployment)
-        except (UnreachableError, ConflictError):
-            raise
+        except (UnreachableError, ConflictError) as error:
+            if not (is_last and isinstance(error, DamagedError)):
+                raise
+            await self._endings.fail(deployment, Reason.INTERNAL, str(error))
         except NotFoundError as error:  # canceled or deleted meanwhile, which fails no more; or its bytes are gone
             await self._endings.fail(deployment, Reason.INTERNAL, str(error))
         except RulesError as error:  # the log has them all
