@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.whole.daemon import RunningDaemon
@@ -23,6 +24,8 @@ FLAGS = (
 FIND_MS: Final = 30_000
 ACT_MS: Final = 40_000
 LAUNCH_MS: Final = 60_000
+#: Of tests that have a window in the browser of the run: it lives in the loop of the run.
+ONE_BROWSER = pytest.mark.asyncio(loop_scope="session")
 CHROMIUM = os.environ.get("SCALEMESH_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 

@@ -10,13 +10,14 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, CDPSession, Page, expect
 
-from tests.whole.browser import ACT_MS, CHROMIUM, complaints_of, eventually
+from tests.whole.browser import ACT_MS, CHROMIUM, ONE_BROWSER, complaints_of, eventually
 from tests.whole.daemon import RunningDaemon, running_daemon
 from tests.whole.test_crashes import is_encoded
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
     pytest.mark.timeout(300),
+    ONE_BROWSER,
 ]
 
 #: As a bundler names them: the same source, another content, another hash.
@@ -141,6 +142,7 @@ async def test_a_browser_asks_for_a_page_again_and_for_its_chunks_never(
     cached = heard(devtools, "Network.requestServedFromCache")
     await page.goto("/")
     await eventually(page, "document.body.dataset.ready")
+    await daemon.eventually(lambda: came and cached)  # the browser tells of them when it comes to that
     assert [answer["statusCode"] for answer in came] == [304], "only the page was asked for"
     assert len(cached) == 1
 

@@ -11,13 +11,14 @@ from playwright.async_api import Browser, expect
 from scalemesh.cli.main import run
 from scalemesh.rules import Dialect
 from scalemesh.values import State
-from tests.whole.browser import CHROMIUM, complaints_of, sideways_px, signed_in
+from tests.whole.browser import CHROMIUM, ONE_BROWSER, complaints_of, sideways_px, signed_in
 from tests.whole.control_host import ControlHost, open_control_host
 from tests.whole.daemon import RunningDaemon
 
 with_browser = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
     pytest.mark.timeout(300),
+    ONE_BROWSER,
 ]
 SITE = {"index.html": b"<h1>home</h1>", "about.html": b"<h1>about</h1>", "404.html": b"<h1>lost</h1>"}
 

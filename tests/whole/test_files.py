@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,13 @@ def children(daemon: RunningDaemon) -> str:
     """Command lines of the daemon's own processes."""
     assert daemon.process is not None
     found = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split()
-    return " ".join(path.read_text() for pid in found if (path := Path(f"/proc/{pid}/cmdline")).exists())
+    return " ".join(words_of(pid) for pid in found)
+
+
+def words_of(pid: str) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""  # it has ended
 
 
 @pytest_asyncio.fixture

@@ -10,6 +10,7 @@ async def test_visits_and_log_lines_are_counted(tmp_path: Path) -> None:
     async with running_daemon(tmp_path) as daemon:
         deployment = await daemon.deploy(repository(tmp_path, "counted", {"index.html": "12345"}))
         await daemon.until(deployment, "ready")
+        await daemon.until_said(deployment, "Ready")  # its last line: they are counted below
         for path in ("/", "/", "/none.png"):
             await daemon.visit("counted.localhost", path)
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,7 +14,7 @@ from tests.contracts.origins import serving
 from tests.contracts.visits import Got, parse
 from tests.whole.daemon import RunningDaemon, running_daemon
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 HOST = "shop.localhost"
 HASHED = "assets/index-BxYz12aB.js"
 FILES = {
@@ -72,8 +71,9 @@ class Serving:
         return parse(await self.raw("\r\n".join(lines).encode() + body, source))
 
     async def is_encoded(self) -> bool:
-        """Whether the variants are made: answers change once, when they are."""
-        return "Content-Encoding" in (await self.get("GET /", "Accept-Encoding: br")).headers
+        """Whether the variants are made, and every process knows it: answers change once, when it does."""
+        found = await asyncio.gather(*(self.get("GET /", "Accept-Encoding: br") for _ in range(12)))
+        return all(got.headers.get("Content-Encoding") == "br" for got in found)
 
     async def every(self, line: str, *fields: str, **more: str | bytes) -> Got:
         """The one answer of all processes; what is new at each answer left out."""
@@ -91,11 +91,15 @@ class Serving:
 FRESH = ("Date", "X-Request-Id")
 
 
-@pytest_asyncio.fixture(params=["", "workers = 2"], ids=["one process", "two workers"])
-async def at(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Serving]:
+@pytest_asyncio.fixture(
+    params=["", "workers = 2"], ids=["one process", "two workers"], scope="module", loop_scope="module"
+)
+async def at(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
+    """One for all tests here: they only look."""
+    home = tmp_path_factory.mktemp("serving")
     edge = f'{request.param}\n[proxy]\nallow_networks = ["127.0.0.0/8"]'
     trusted = f'trusted_proxies = ["{TRUSTED}"]'
-    async with serving(origin_answers) as origin, running_daemon(tmp_path, edge=edge, hosts=trusted) as daemon:
+    async with serving(origin_answers) as origin, running_daemon(home, edge=edge, hosts=trusted) as daemon:
         deployment = await daemon.upload("shop", "prebuilt", {**FILES, "vercel.json": rules(origin)})
         await daemon.until(deployment, "ready")
         at = Serving(daemon, deployment)

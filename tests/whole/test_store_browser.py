@@ -9,11 +9,11 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.rigs.far_store import Door, installed
-from tests.whole.browser import complaints_of, open_browser, sideways_px, signed_in
+from tests.whole.browser import ONE_BROWSER, complaints_of, sideways_px, signed_in
 from tests.whole.daemon import RunningDaemon, end_all
 from tests.whole.test_ui import FAINT
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), ONE_BROWSER]
 
 STORE: Final = """
 [store]
@@ -41,12 +41,6 @@ async def daemon(tmp_path: Path) -> AsyncIterator[RunningDaemon]:
         found.kill_all()
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with open_browser() as opened:
-        yield opened
-
-
 async def can_be_read(page: Page) -> None:
     assert await sideways_px(page) == 0
     assert await page.evaluate(FAINT) == []
@@ -70,7 +64,7 @@ async def test_a_verification_is_seen_to_wait_and_to_end_without_loading_the_pag
     await can_be_read(page)
     await page.evaluate("window.isTheSame = true")
     door.open()
-    await expect(panel.get_by_text("all whole")).to_be_visible(timeout=30_000)
+    await expect(panel.get_by_text("all whole")).to_be_visible(timeout=90_000)
     assert await page.evaluate("window.isTheSame")
     await can_be_read(page)
     assert complaints == []

@@ -5,12 +5,13 @@ import json
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.whole.browser import CHROMIUM, complaints_of, eventually, sideways_px, signed_in, welcome_link
+from tests.whole.browser import CHROMIUM, ONE_BROWSER, complaints_of, eventually, sideways_px, signed_in, welcome_link
 from tests.whole.daemon import RunningDaemon, repository
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
     pytest.mark.timeout(300),
+    ONE_BROWSER,
 ]
 HOSTILE = "<img src=x onerror=document.title='taken'>"
 FAILS = {"buildCommand": f'echo "{HOSTILE}"; echo it is broken; exit 7', "outputDirectory": "public"}
@@ -57,6 +58,7 @@ async def test_a_welcome_link_is_used_up_by_its_button_alone(daemon: RunningDaem
     await expect(page.get_by_role("heading", name="This link is used up")).to_be_visible()
     await page.goto(f"http://localhost:{daemon.port}/account")
     await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     await page.goto(f"http://localhost:{daemon.port}/new?a=b")
     await page.get_by_label("Password").fill("a wrong one, surely")
     await page.get_by_role("button", name="Sign in").click()
@@ -111,12 +113,10 @@ async def test_everything_but_live_updates_works_without_scripts(daemon: Running
     page = await context.new_page()
     await page.goto("/new")
     await page.get_by_label("Git URL").fill(url)
-    await page.get_by_role("button", name="Create and deploy").click()
-    first = page.url.rsplit("/", 1)[1]
+    first = await deployed_by(page, "Create and deploy")
     await daemon.until(first, "ready")
     await page.goto("/projects/plain")
-    await page.get_by_role("button", name="Deploy", exact=True).click()
-    second = page.url.rsplit("/", 1)[1]
+    second = await deployed_by(page, "Deploy")
     await daemon.until(second, "ready")
     await page.reload()
     await expect(page.locator("#L1")).to_be_visible()
@@ -132,11 +132,22 @@ async def test_everything_but_live_updates_works_without_scripts(daemon: Running
     await page.goto(f"/deployments/{second}")
     await page.get_by_role("button", name="Promote…").click()
     await page.get_by_role("button", name="Promote", exact=True).click()
-    assert (await daemon.call("GET", "/projects/plain"))["live"] == second
+    await daemon.eventually(lambda: is_live(daemon, second))
     await page.goto(f"/deployments/{first}")
     await page.get_by_role("button", name="Delete…").click()
     await page.get_by_role("button", name="Delete", exact=True).click()
     await expect(page.locator(".row")).to_have_count(1)
+
+
+async def deployed_by(page: Page, button: str) -> str:
+    """The deployment that the button begins, on whose page the browser is afterwards."""
+    await page.get_by_role("button", name=button, exact=True).click()
+    await page.wait_for_url("**/deployments/*")
+    return page.url.rsplit("/", 1)[1]
+
+
+async def is_live(daemon: RunningDaemon, deployment: str) -> bool:
+    return bool((await daemon.get(deployment))["is_live"])
 
 
 async def test_variables_are_set_and_removed_and_never_shown(daemon: RunningDaemon, browser: Browser) -> None:
@@ -170,6 +181,7 @@ async def test_a_token_is_shown_once_and_works_until_it_is_deleted(daemon: Runni
     assert str(token) not in await page.content()
     await page.get_by_role("button", name="Delete…").click()
     await page.get_by_role("button", name="Delete", exact=True).click()
+    await expect(page.get_by_role("button", name="Delete…")).to_have_count(0)
     assert (await outside.request.get("/api/v1/projects")).status == 401
 
 
@@ -226,6 +238,7 @@ async def test_the_keyboard_alone_deploys(daemon: RunningDaemon, browser: Browse
     await tab_to(page, "New project")
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/new")
+    await eventually(page, "document.activeElement.id === 'git_url'")
     assert await focused(page) == "git_url"
     await page.keyboard.type(url)
     await tab_to(page, "Create and deploy")

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 from scalemesh.web.ui import sgr
-from tests.whole.browser import CHROMIUM, signed_in
+from tests.whole.browser import CHROMIUM, ONE_BROWSER, signed_in
 from tests.whole.daemon import RunningDaemon, repository
 from tests.whole.sites import PAUSE, let_go_on
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
     pytest.mark.timeout(300),
+    ONE_BROWSER,
 ]
 LINES = 100_000
 MOST_ELEMENTS = 12_000

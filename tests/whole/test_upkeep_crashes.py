@@ -52,6 +52,8 @@ async def test_a_crash_while_old_deployments_go_leaves_nothing_of_them(daemon: R
 
     await daemon.start()
     done = await daemon.call("POST", "/gc")
+    while done["running"]:
+        done = await daemon.call("GET", "/gc")
     assert [part["error"] for part in done["parts"]] == [""] * len(done["parts"])
     left = [one["id"] for one in (await daemon.call("GET", "/deployments"))["deployments"]]
     assert left == [made[3], made[2]]

@@ -128,7 +128,7 @@ async def test_workers_end_with_the_daemon_however_it_ends(daemon: RunningDaemon
     await daemon.start()
     pids = workers(daemon)
     await daemon.stop()
-    assert not any(b"scalemesh.worker" in words_of(str(pid)) for pid in pids)
+    await daemon.eventually(lambda: not any(b"scalemesh.worker" in words_of(str(pid)) for pid in pids))
 
 
 async def test_visits_of_workers_are_counted(daemon: RunningDaemon) -> None:
