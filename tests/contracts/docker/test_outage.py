@@ -55,9 +55,13 @@ class Relay:
         self._server = await asyncio.start_server(self._accept, address, 0, ssl=context)
         return int(self._server.sockets[0].getsockname()[1])
 
-    def lose_streams(self) -> None:
+    async def lose_streams(self) -> None:
         """Carry no more of the streams of events that are open: neither end hears that they are dead."""
-        assert self._streams
+
+        async def is_open() -> bool:  # between two there is none for a moment
+            return bool(self._streams)
+
+        await eventually(is_open)
         for task in self._streams:
             task.cancel()
 
@@ -136,7 +140,7 @@ async def test_a_stream_of_events_that_died_without_a_word_is_begun_anew(place: 
         ref = await executor.start(place.job("time.sleep(1.5); sys.exit(6)"))
         waiting = asyncio.create_task(executor.wait(ref))
         await eventually(lambda: is_alive(place, ref))
-        relay.lose_streams()
+        await relay.lose_streams()
         assert (await asyncio.wait_for(waiting, 20)).exit_code == 6
         await executor.stop(ref)
 
