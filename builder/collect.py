@@ -10,13 +10,13 @@ import hashlib
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from builder.errors import BuildFailed
 from builder.protocol import MAX_PATH_BYTES
-from builder.tree import Tree, open_folder
+from builder.tree import Reader, Tree, open_folder
 
 READ_BYTES: Final = 1024 * 1024
 MAX_COUNTED: Final = 5_000_000  #: counting for the sentence about a limit ends here
@@ -60,7 +60,7 @@ def collect(output: Tree, limits: tuple[int, int], go_on: Callable[[], None]) ->
         BuildFailed: output_too_large, too_many_files (with what was measured), or rejected.
     """
     listing = list_output(output, limits, go_on)
-    return [hashed(output, found, go_on) for found in listing.files], listing.warnings
+    return hashed(output, listing.files, go_on), listing.warnings
 
 
 def list_output(output: Tree, limits: tuple[int, int], go_on: Callable[[], None]) -> Listing:
@@ -176,21 +176,29 @@ def _kind(mode: int) -> str:
     return next((words for test, words in kinds if test(mode)), "a device")
 
 
-def hashed(output: Tree, found: Found, go_on: Callable[[], None]) -> Collected:
-    """*found* with the digest of its bytes, of which no more are read than there were.
+def hashed(output: Tree, files: Iterable[Found], go_on: Callable[[], None]) -> list[Collected]:
+    """*files* with the digests of their bytes, of which no more are read than there were.
 
     Raises:
-        BuildFailed: rejected, where it is not what it was when it was found.
+        BuildFailed: rejected, where one is not what it was when it was found.
     """
+    with output.reader() as reader:
+        return [_hashed(reader, found, go_on) for found in files]
+
+
+def _hashed(reader: Reader, found: Found, go_on: Callable[[], None]) -> Collected:
     go_on()
     digest, size = hashlib.sha256(), 0
     try:
-        with output.file(found.held_at) as opened:
-            while data := os.read(opened, READ_BYTES):
+        opened = reader.open(found.held_at)
+        try:
+            while data := os.read(opened, min(READ_BYTES, found.size + 1)):
                 digest.update(data)
                 size += len(data)
                 if size > found.size:
                     raise OSError("it grew")
+        finally:
+            os.close(opened)
     except OSError as error:
         raise BuildFailed(
             "rejected", f"The output changed while it was collected: {found.path!r} ({error})."

@@ -45,7 +45,7 @@ def collect_rule_files(source: Tree, directory: str, output: str, go_on: Callabl
             raise BuildFailed("rejected", f"{one.held_at} is longer than {limit} MiB, which no rule file may be.")
     if output == STATIC:
         found += _functions(source, directory)
-    return [hashed(source, one, go_on) for one in found]
+    return hashed(source, found, go_on)
 
 
 def functions_of_source(root: Tree) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +56,12 @@ class Tree:
             return os.fstat(opened).st_size
         return 0
 
+    @contextmanager
+    def reader(self) -> Iterator["Reader"]:
+        """Opens many files, one after another."""
+        with ExitStack() as held:
+            yield Reader(self, held)
+
     def text(self, path: str) -> str | None:
         """The text of a file, of a large one the first MAX_CONFIG_BYTES; None where there is none."""
         with suppress(OSError), self.file(path) as opened, os.fdopen(os.dup(opened), "rb") as file:
@@ -80,6 +86,29 @@ class Tree:
 
     def below(self, path: str) -> "Tree":
         return Tree(self.root.joinpath(*names(path)))
+
+
+class Reader:
+    """Opens files of a tree. The folder of the last one stays open: it need not be found again for its neighbour."""
+
+    def __init__(self, tree: Tree, held: ExitStack) -> None:
+        self._tree, self._held = tree, held
+        self._above: list[str] | None = None
+        self._folder = -1
+
+    def open(self, path: str) -> int:
+        """A descriptor of the regular file *path*, the caller's to close.
+
+        Raises:
+            OSError: as ``Tree.file``.
+        """
+        *above, name = names(path) or [""]
+        if above != self._above:
+            self._held.close()
+            self._above = None
+            self._folder = self._held.enter_context(self._tree.directory("/".join(above)))
+            self._above = above
+        return open_file(self._folder, name)
 
 
 def names(path: str) -> list[str]:

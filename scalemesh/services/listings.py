@@ -68,7 +68,7 @@ def encoded(files: Sequence[OutputFile]) -> bytes:
 def _decoded(data: bytes) -> list[OutputFile]:
     return [
         OutputFile(path=path, sha256=Digest(sha256), size_bytes=size, is_executable=bool(executable))
-        for path, sha256, size, executable in long_lists.read(data)
+        for path, sha256, size, executable in long_lists.parsed(data)
     ]
 
 

@@ -163,7 +163,7 @@ def decode(data: bytes) -> Manifest:
     if len(data) > MAX_BYTES:
         raise _damaged(f"it is longer than {MAX_BYTES} bytes")
     try:
-        return _manifest(json.loads(data))
+        return _manifest(long_lists.parsed(data))
     except (ValueError, TypeError, KeyError, RecursionError) as cause:
         raise _damaged(str(cause)) from cause
 

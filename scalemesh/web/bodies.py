@@ -10,6 +10,7 @@ from aiohttp import web
 
 from scalemesh.decode import decode
 from scalemesh.errors import InvalidError, TooLargeError, UnreachableError
+from scalemesh.services import long_lists
 from scalemesh.services.listings import OutputFile
 from scalemesh.values import Blob, Digest
 
@@ -154,7 +155,7 @@ def _parsed(data: bytes) -> object:
     if len(data) > SMALL_BYTES and sum(map(data.count, (b"[", b"{", b","))) > MAX_VALUES:
         raise TooLargeError("the body has too many values", why=f"at most about {MAX_VALUES} are read")
     try:
-        parsed: object = json.loads(data)
+        parsed: object = long_lists.parsed(data) if len(data) > SMALL_BYTES else json.loads(data)
         if _SURROGATE.search(data):  # an escaped half of a pair is JSON, but no text that could be kept
             json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:

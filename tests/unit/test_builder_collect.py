@@ -1,5 +1,6 @@
 """What is collected from an output that hostile code has written."""
 
+import hashlib
 import os
 import socket
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.api import Api, Contact
-from builder.collect import Collected, collect
+from builder.collect import READ_BYTES, Collected, collect
 from builder.errors import BuildFailed, GivenUp
 from builder.life import Life
 from builder.tree import Tree
@@ -135,3 +136,30 @@ def test_collecting_ends_when_the_build_ends(output: Path) -> None:
 
     with pytest.raises(GivenUp):
         collect(Tree(output), MANY, cancelled)
+
+
+def test_files_of_many_folders_have_the_digests_of_their_own_bytes(output: Path) -> None:
+    contents = {"a/x": b"1", "a/b/x": b"2", "a/y": b"", "b/x": b"3" * (READ_BYTES + 1), "x": b"4", "index.html": b"x"}
+    for path, content in contents.items():
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        (output / path).write_bytes(content)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    files, _ = collect(Tree(output), (1 << 30, 1_000), lambda: None)
+    assert {file.path: file.sha256 for file in files} == {
+        path: hashlib.sha256(content).hexdigest() for path, content in contents.items()
+    }
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_lies_behind_a_link_is_not_read_whatever_was_read_before(output: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (output / "a").mkdir()
+    (output / "a" / "x").write_text("x")
+    for name, leads_to in (("out", tmp_path), ("in", output / "a")):
+        (output / name).symlink_to(leads_to)
+    with Tree(output).reader() as reader:
+        os.close(reader.open("a/x"))
+        for path in ("out/secret", "in/x", "a/../index.html", "a/.", "a", "/index.html", ""):
+            with pytest.raises(OSError):  # noqa: PT011
+                reader.open(path)
+        os.close(reader.open("a/x"))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.measure import Outcome
-from tests.bench.stores import caches, collection, publish, visits
+from tests.bench.stores import caches, collection, pauses, publish, visits
 
 
 async def measure(folder: Path, rounds: int, say: Callable[[str], None]) -> Outcome:
@@ -16,6 +16,7 @@ async def measure(folder: Path, rounds: int, say: Callable[[str], None]) -> Outc
     figures = await publish.measure(folder / "publish", rounds, say)
     figures += await caches.measure(folder / "caches", rounds, say)
     figures += await collection.measure(folder / "collection", say)
+    figures += await pauses.measure(folder / "pauses", say)
     figures += await visits.cold(folder / "visits")
     figures += await visits.cached(folder / "visits", rounds, say)  # last: it holds this process on one core
     return Outcome(figures=figures)

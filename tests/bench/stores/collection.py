@@ -35,11 +35,11 @@ async def measure(folder: Path, say: Callable[[str], None]) -> list[Figure]:
         await asyncio.to_thread(_fill, daemon.data)
         say(f"collection: {BLOBS:,} blobs are there, load average {load_average():.1f}")
         await daemon.start()
-        quiet = await _visits_while(daemon, asyncio.sleep(QUIET_S))
+        quiet = await visits_while(daemon, asyncio.sleep(QUIET_S))
         assert daemon.process is not None
         before = memory_mib(daemon.process.pid)[0]
         began = time.monotonic()
-        meanwhile = await _visits_while(daemon, _collected(daemon))
+        meanwhile = await visits_while(daemon, _collected(daemon))
         took = time.monotonic() - began
         more = memory_mib(daemon.process.pid)[0] - before
         left = sum(1 for _ in (daemon.data / "store" / "blobs").glob("*/*"))
@@ -86,7 +86,7 @@ async def _collected(daemon: RunningDaemon) -> None:
             await asyncio.sleep(0.5)
 
 
-async def _visits_while(daemon: RunningDaemon, work: Coroutine[None, None, None]) -> list[float]:
+async def visits_while(daemon: RunningDaemon, work: Coroutine[None, None, None]) -> list[float]:
     """Seconds of each visit, one after another with a breath between them, until *work* has ended."""
     task = asyncio.create_task(work)
     took = []
