@@ -169,7 +169,8 @@ class Deployment:
     commit_message: str | None = None
     commit_author: str | None = None
     source_listing: Digest | None = None  #: blob: the uploaded source's files
-    attempt: int = 0
+    attempt: int = 0  #: number of the last start
+    losses: int = 0  #: attempts that were lost
     nonce: str | None = None  #: of the builder that claimed the attempt
     job: str | None = None
     reported: str | None = None  #: JSON: the failure that the builder told

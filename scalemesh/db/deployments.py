@@ -58,11 +58,9 @@ UPDATE deployment SET state = 'building', attempt = attempt + 1, nonce = NULL, j
 WHERE id = :id AND state = 'queued'
 """
 REQUEUE: Final = """
-UPDATE deployment SET state = 'queued', not_before = :not_before, message = :message
+UPDATE deployment SET state = 'queued', losses = losses + :losses, not_before = :not_before, message = :message
 WHERE id = :id AND state = 'building' AND attempt = :attempt
 """
-UNCOUNT: Final = "UPDATE deployment SET attempt = attempt - 1 WHERE id = :id"
-SERVED: Final = "UPDATE user SET served_at = :now WHERE id = (SELECT user_id FROM deployment WHERE id = :id)"
 CLAIM: Final = """
 UPDATE deployment SET nonce = :nonce, lease_until = :lease_until
 WHERE id = :id AND state = 'building' AND attempt = :attempt AND (nonce IS NULL OR nonce = :nonce)
@@ -192,23 +190,22 @@ async def insert(tx: Transaction, deployment: Deployment, *, place: int | None =
 
 
 async def start(tx: Transaction, deployment: DeploymentId, *, now: datetime, lease_until: datetime) -> None:
-    """Queued -> building, as a new attempt.
+    """Queued -> building, as a new attempt. The number of none is given again.
 
     Raises:
         ConflictError: it is queued no longer.
     """
     params = {"id": deployment, "now": to_ms(now), "lease_until": to_ms(lease_until)}
     _require(await tx.run(START, params), f"{deployment} is not queued any more")
-    await tx.run(SERVED, {"id": deployment, "now": to_ms(now)})
 
 
 async def requeue(tx: Transaction, old: Deployment, *, not_before: datetime, message: str, counts: bool) -> None:
-    """Building -> queued: after a loss (which counts as an attempt), or after a start that nobody answered."""
+    """Building -> queued: after a loss, or after a start that nobody answered, which *counts* as none."""
     moved(old.state, State.QUEUED)
-    params = {"id": old.id, "attempt": old.attempt, "not_before": to_ms(not_before), "message": message}
+    params = {
+        "id": old.id, "attempt": old.attempt, "losses": int(counts), "not_before": to_ms(not_before), "message": message
+    }  # fmt: skip
     _require(await tx.run(REQUEUE, params), f"{old.id} is not building any more")
-    if not counts:
-        await tx.run(UNCOUNT, {"id": old.id})
 
 
 async def move(
@@ -380,6 +377,7 @@ def read_deployment(row: sqlite3.Row) -> Deployment:
         memory_bytes=row["memory_bytes"],
         executor=row["executor"],
         attempt=row["attempt"],
+        losses=row["losses"],
         nonce=row["nonce"],
         job=row["job"],
         reported=row["reported"],

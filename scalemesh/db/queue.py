@@ -38,6 +38,7 @@ SELECT coalesce(executor, :default) AS executor, state, count(*) AS n FROM deplo
 WHERE state IN ('queued', 'building') AND source_kind != 'prebuilt' GROUP BY 1, 2
 """
 WAITED_ENOUGH: Final = "SELECT 1 FROM deployment WHERE id = :id AND passed_over_at <= :patience"
+SERVED: Final = "UPDATE user SET served_at = :now WHERE id = (SELECT user_id FROM deployment WHERE id = :id)"
 PASSED_OVER: Final = "UPDATE deployment SET passed_over_at = coalesce(passed_over_at, :now) WHERE id = :id"
 
 
@@ -85,6 +86,11 @@ async def queued_of_branch(
     """Queued Git deployments that a newer push to the same branch replaces, with their places."""
     params = {"project": project, "branch": branch, "environment": environment}
     return [(read_deployment(row), row["place"]) for row in await tx.all(QUEUED_OLDER, params)]
+
+
+async def served(tx: Transaction, deployment: DeploymentId, now: datetime) -> None:
+    """Its user has had a turn: those who had theirs before come first now."""
+    await tx.run(SERVED, {"id": deployment, "now": to_ms(now)})
 
 
 async def passed_over(tx: Transaction, deployment: DeploymentId, now: datetime) -> None:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 PAGE_LINES: Final = 500
 MAX_SEQ: Final = 1 << 53  #: the number of a builder's block; a store keeps 64 bits
 POLL_S: Final = 3.0  #: a follower looks into the store at least so often, since a bus may forget
+MOST_TALKERS: Final = 2  #: attempts that have a log's room each: a lost build is tried once more
 OLDEST_MS: Final = 10 * 60 * 1000  #: before its arrival; a line that says more has a wrong clock
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -102,7 +103,7 @@ class LogPipeline:
             raise TooLargeError(f"a block of {len(lines)} lines; at most {MAX_BLOCK_LINES} are taken")
         async with self._cleaning:
             wanted = await asyncio.to_thread(_received, lines, self._now(), secrets)
-        cap_bytes = attempt * _cap(log_bytes)
+        cap_bytes = min(attempt, MOST_TALKERS) * _cap(log_bytes)
         kept = await self._within_cap(deployment, wanted, cap_bytes)
         if kept:
             await self._keep(LogBlock(deployment=deployment, lines=kept), attempt=attempt, seq=seq)

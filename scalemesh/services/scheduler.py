@@ -20,6 +20,7 @@ from scalemesh.db.deployments import DeploymentRows
 from scalemesh.errors import ConflictError, NotFoundError, RefusedError, ScaleMeshError, UnreachableError
 from scalemesh.faults import fault
 from scalemesh.ports import Executor
+from scalemesh.services.absences import Absences
 from scalemesh.services.adoption import Adoption
 from scalemesh.services.disk_room import DiskRoom
 from scalemesh.services.endings import Endings
@@ -36,14 +37,15 @@ log = logging.getLogger(__name__)
 QUEUE_LOOK: Final = 50  #: how far down the queue a build that fits is looked for
 IDLE_S: Final = 30.0  #: at the latest the queue is looked at again
 UPLOAD_HOURS: Final = 24  #: an upload that was begun and not finished by then has failed
-RETRY_START_S: Final = 15
+BEHIND_S: Final = 1.0  #: a build whose start nobody answered lets another one try first
 RETRY_QUEUE_S: Final = 2.0
 ASK_S: Final = 2.0  #: an end that is known is told at once
 STOP_S: Final = 10.0  #: an executor that takes longer to stop a job is asked again
 MOST_START: Final = timedelta(days=1)  #: the longest that a place may be allowed to take until a job begins
-MAX_ATTEMPTS: Final = 2
+MAX_LOSSES: Final = 2
 CLEAN_EVERY_S: Final = 60.0  #: what was not cleaned up is tried again
 DISK_WORDS: Final = 4  #: number of what is said once in a log; the publisher has those below
+START_WORDS: Final = 6  #: the adoption has the one between
 CLEARING: Final = "a build is not cleared away yet"
 MEND: Final = "choose another for the project and deploy again"
 
@@ -71,6 +73,7 @@ class Scheduler:
         self._endings, self._logs, self._tokens = endings, logs, tokens
         self._builds, self._git, self._socket, self._now = builds, git, socket, now
         self._adoption = Adoption(ledger.database, executors, logs, lease=self._lease)
+        self._absences = Absences(now)
         self._woken = asyncio.Event()
         self._open: set[str] = set()  #: executors whose running builds are adopted: they take from the queue
         #: (deployment, attempt) of each job that there is, also while it is cleared away after its build: its executor
@@ -97,6 +100,7 @@ class Scheduler:
         """Start what may start now; return after how many seconds the queue is worth another look."""
         try:
             while self._disk.takes_builds and (taken := await self._take_next()):
+                self._absences.begins(self._executors.kind_of(taken))
                 self._take_in_hand(taken, group)
             await self._tell_of_disk()
             return await self._until_due()
@@ -121,12 +125,14 @@ class Scheduler:
         """Move the first deployment that may start now to building, and return it."""
         now = self._now()
         async with self._db.transaction() as tx:
-            for free in self._room.free(await self._loads(tx), self._open):
+            for free in self._room.free(await self._loads(tx), self._absences.here(self._open)):
                 if waiting := await self._first_that_fits(tx, free, now):
                     break
             else:
                 return None
             await deployments.start(tx, waiting.id, now=now, lease_until=self._lease())
+            if not self._absences.is_doubtful(self._executors.kind_of(waiting)):
+                await queue.served(tx, waiting.id, now)
             started = await deployments.get(tx, waiting.id)
             generation, routes = await aliases.snapshot(tx, started.project)
         await self._ledger.apply(started.project, generation, routes)
@@ -182,16 +188,21 @@ class Scheduler:
         """The job, found or started; None if it cannot start now or at all, which is written down."""
         if deployment.job:
             return JobRef(deployment=deployment.id, attempt=deployment.attempt, where=deployment.job)
+        kind = self._executors.kind_of(deployment)
         try:
-            return await self._start(deployment)
+            return await self._start(deployment, kind)
         except RefusedError as error:
+            self._absences.answered(kind)
             await self._endings.fail(deployment, Reason.REJECTED, str(error))
         except UnreachableError as error:
             with suppress(ConflictError):  # canceled or deleted meanwhile
-                await self._try_later(deployment, str(error))
+                await self._try_later(deployment, self._absences.silent(kind), str(error))
+        except Exception:
+            self._absences.silent(kind)
+            raise
         return None
 
-    async def _start(self, deployment: Deployment) -> JobRef:
+    async def _start(self, deployment: Deployment, kind: str) -> JobRef:
         job = BuildJob(
             deployment=deployment.id,
             attempt=deployment.attempt,
@@ -202,16 +213,21 @@ class Scheduler:
             network=self._builds.network,
             repository=repository_folder(deployment.git_url or "", self._git),
         )
-        executor = self._executors.of(deployment)
+        executor, was_doubtful = self._executors.named(kind), self._absences.is_doubtful(kind)
         fault("start.before")
         ref = await executor.start(job)
+        self._absences.answered(kind)
+        if was_doubtful:
+            self.wake()
         fault("start.after")
         log.info("build started", extra={"deployment": deployment.id, "attempt": deployment.attempt})
         async with self._db.transaction() as tx:
             await deployments.set_job(tx, deployment.id, deployment.attempt, ref.where)
+            if was_doubtful:
+                await queue.served(tx, deployment.id, self._now())
         if await self._is_unwanted(deployment.id):
             # The cancel came before there was a job to kill.
-            await answered(partial(executor.stop, ref), CLEARING, self._executors.kind_of(deployment))
+            await answered(partial(executor.stop, ref), CLEARING, kind)
         return ref
 
     async def _is_unwanted(self, deployment: DeploymentId) -> bool:
@@ -230,7 +246,7 @@ class Scheduler:
             return
         reported = json.loads(deployment.reported) if deployment.reported else None
         found = verdict(end, reported, self._builds.limits())
-        if found.reason is Reason.LOST and reported is None and deployment.attempt < MAX_ATTEMPTS:
+        if found.reason is Reason.LOST and reported is None and deployment.losses + 1 < MAX_LOSSES:
             with suppress(ConflictError):  # canceled or deleted meanwhile
                 await self._retry(deployment)
             return
@@ -245,12 +261,14 @@ class Scheduler:
                 await deployments.choose(tx, deployment.id, self._executors.chosen(project))
         await self._logs.write(deployment.id, "queue", text)
 
-    async def _try_later(self, deployment: Deployment, why: str) -> None:
-        """The place where builds run does not answer: back into the queue, without counting an attempt."""
-        not_before = self._now() + timedelta(seconds=RETRY_START_S)
+    async def _try_later(self, deployment: Deployment, until: datetime, why: str) -> None:
+        """The place where builds run does not answer: back into the queue, which is no loss."""
+        kind, not_before = self._executors.kind_of(deployment), until + timedelta(seconds=BEHIND_S)
+        log.warning("builds cannot start", extra={"executor": kind, "deployment": deployment.id, "error": why})
         async with self._db.transaction() as tx:
             await deployments.requeue(tx, deployment, not_before=not_before, message=why, counts=False)
-        await self._logs.write(deployment.id, "queue", f"Builds cannot start now, trying again: {why}")
+        text = f"Builds cannot start now, trying again: {why}"
+        await self._logs.write(deployment.id, "queue", text, once=START_WORDS)
 
     async def _adopt(self, kind: str, group: asyncio.TaskGroup) -> None:
         """See through what runs on one executor; from then on it takes from the queue."""
@@ -352,8 +370,9 @@ class Scheduler:
         return BuildEnd(cause=EndCause.LOST, detail="the builder was not heard of")
 
     async def _until_due(self) -> float:
-        due = await queue.next_due(self._db, self._now())
-        return min(IDLE_S, max(0.0, (due - self._now()).total_seconds())) if due else IDLE_S
+        now = self._now()
+        due = [at for at in (await queue.next_due(self._db, now), self._absences.next()) if at is not None]
+        return min([IDLE_S, *((at - now).total_seconds() for at in due)])
 
     def _lease(self) -> datetime:
         return self._now() + timedelta(seconds=self._builds.lease_s)

@@ -64,6 +64,12 @@ class EndsWhenTold:
             await self._changed.wait_for(lambda: key in self.jobs)
         return self.jobs[key]
 
+    async def attempt_of(self, deployment: DeploymentId) -> int:
+        """The number of the attempt whose job there is, once there is one."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: any(one == deployment for one, _ in self.jobs))
+        return next(attempt for one, attempt in self.jobs if one == deployment)
+
     async def _tell(self) -> None:
         async with self._changed:
             self._changed.notify_all()
@@ -79,8 +85,10 @@ class IsDown(EndsWhenTold):
     """Answers nothing until the test lets it."""
 
     is_up = False
+    asked = 0  #: how often a start was asked for
 
     async def start(self, job: BuildJob) -> JobRef:
+        self.asked += 1
         self._answer()
         return await super().start(job)
 
@@ -155,13 +163,12 @@ class ComesUpLate(EndsWhenTold):
         return await super().running()
 
 
-class AnswersLate(EndsWhenTold):
-    """Does not answer the first start."""
-
-    asked = 0
+class StartsUnheard(EndsWhenTold):
+    """Starts a job, and the answer to the first who asked is lost."""
 
     async def start(self, job: BuildJob) -> JobRef:
-        self.asked += 1
-        if self.asked == 1:
-            raise UnreachableError("the socket is closed")
-        return await super().start(job)
+        is_first = self.starts == 0
+        ref = await super().start(job)
+        if is_first:
+            raise UnreachableError("the connection was reset")
+        return ref

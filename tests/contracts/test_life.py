@@ -9,7 +9,7 @@ from scalemesh.errors import ConflictError, GoneError, RefusedError
 from scalemesh.services.build_caches import BuildCacheCalls
 from scalemesh.services.builds import Attempt, Failure, Success
 from scalemesh.values import CacheKind, DeploymentId, EndCause, Reason, State
-from tests.contracts.executors import AnswersLate, EndsWhenTold, Refuses
+from tests.contracts.executors import EndsWhenTold, Refuses
 from tests.contracts.life import PAGE, Life, begin
 from tests.rigs.tls import certificate
 
@@ -77,16 +77,6 @@ async def test_an_executor_that_says_no_fails_the_build_with_the_fix(tmp_path: P
         found = await life.until(await life.submit(), State.FAILED)
         assert found.reason is Reason.REJECTED
         assert "sysctl" in found.message
-
-
-async def test_an_executor_that_does_not_answer_is_asked_again_without_counting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scalemesh.services.scheduler.RETRY_START_S", 0)
-    async with begin(tmp_path, AnswersLate()) as life:
-        deployment = await life.submit()
-        await life.built(deployment)
-        assert (await life.until(deployment, State.READY)).attempt == 1
 
 
 async def test_only_one_builder_holds_an_attempt(life: Life) -> None:

@@ -161,27 +161,6 @@ async def test_a_build_that_waited_long_for_memory_holds_up_only_those_that_shar
         assert (await life.services.deployer.get(waiting)).state is State.QUEUED
 
 
-async def test_an_executor_that_is_down_keeps_only_its_own_builds_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scalemesh.services.scheduler.RETRY_START_S", 0.01)
-    down = IsDown()
-    down.is_up = True
-    executors = two(down)
-    async with begin(tmp_path, executors, ROOMY) as life:
-        await life.built(await submit(life, "docker", "first"))
-        down.is_up = False
-        waiting = await submit(life, "docker")
-        await life.built(await submit(life, "local", "other"))
-        async with asyncio.timeout(5):
-            while not any("no route to the cluster" in line for line in await life.log(waiting)):
-                await asyncio.sleep(0.002)
-        down.is_up = True
-        life.services.scheduler.wake()
-        await life.built(waiting)
-        assert (await life.until(waiting, State.READY)).attempt == 1
-
-
 async def test_what_runs_on_one_is_adopted_while_another_is_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
