@@ -20,7 +20,8 @@ settings.load_profile("busy")
 WITH_SERVERS: Final = ("contracts", "whole")
 #: Files that share the machine's one docker engine, its images and its cluster: one after the other.
 WITH_ENGINE: Final = re.compile(
-    r"contracts/(docker|kubernetes|executor)/.*|whole/test_(executors|builder_image|cli_image|network_modes)\.py"
+    r"contracts/(docker|kubernetes|executor)/.*|whole/test_"
+    r"(executors|builder_image|cli_image|network_modes|docker_builds|direct_uploads_elsewhere)\.py"
 )
 
 
