@@ -1,12 +1,14 @@
 """The dashboard as a person uses it: in a real browser, on a real daemon, with real builds."""
 
 import json
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.whole.browser import CHROMIUM, ONE_BROWSER, complaints_of, eventually, sideways_px, signed_in, welcome_link
-from tests.whole.daemon import RunningDaemon, repository
+from tests.whole.daemon import RunningDaemon, repository, running_daemon
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
@@ -21,6 +23,17 @@ PAINTS = {
     "outputDirectory": "public",
 }
 READY = ".badge.ready"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningDaemon]:
+    """For tests with projects of their own, that change nothing else. Nobody sets a password here."""
+    async with running_daemon(tmp_path_factory.mktemp("shared")) as daemon:
+        yield daemon
+
+
+async def projects_of(daemon: RunningDaemon) -> list[str]:
+    return [project["name"] for project in (await daemon.call("GET", "/projects"))["projects"]]
 
 
 async def test_somebody_goes_from_the_welcome_link_to_a_live_site(daemon: RunningDaemon, browser: Browser) -> None:
@@ -70,15 +83,15 @@ async def test_a_welcome_link_is_used_up_by_its_button_alone(daemon: RunningDaem
 
 
 @pytest.mark.parametrize("target", ["https://example.com/", "//example.com/", "/\\example.com/"])
-async def test_signing_in_never_leads_away(daemon: RunningDaemon, browser: Browser, target: str) -> None:
-    context = await signed_in(browser, daemon)
+async def test_signing_in_never_leads_away(shared: RunningDaemon, browser: Browser, target: str) -> None:
+    context = await signed_in(browser, shared)
     page = await context.new_page()
     await page.goto(f"/sign-in?next={target}")
-    assert page.url == f"http://localhost:{daemon.port}/"
+    assert page.url == f"http://localhost:{shared.port}/"
 
 
-async def test_a_mistake_is_told_at_its_field(daemon: RunningDaemon, browser: Browser) -> None:
-    page = await (await signed_in(browser, daemon)).new_page()
+async def test_a_mistake_is_told_at_its_field(shared: RunningDaemon, browser: Browser) -> None:
+    page = await (await signed_in(browser, shared)).new_page()
     await page.goto("/new")
     await page.get_by_label("Git URL").fill("ftp://example.com/x.git")
     await page.get_by_label("Name").fill("Not_a_name")
@@ -92,10 +105,10 @@ async def test_a_mistake_is_told_at_its_field(daemon: RunningDaemon, browser: Br
     await expect(page.locator("#git_url-wrong")).to_contain_text("allowed: https, ssh")
 
 
-async def test_a_failed_build_says_why_and_its_log_is_text(daemon: RunningDaemon, browser: Browser) -> None:
-    url = repository(daemon.home, "broken", {"public/index.html": "x", "vercel.json": json.dumps(FAILS)})
-    page = await (await signed_in(browser, daemon)).new_page()
-    await page.goto(f"/deployments/{await daemon.deploy(url)}")
+async def test_a_failed_build_says_why_and_its_log_is_text(shared: RunningDaemon, browser: Browser) -> None:
+    url = repository(shared.home, "broken", {"public/index.html": "x", "vercel.json": json.dumps(FAILS)})
+    page = await (await signed_in(browser, shared)).new_page()
+    await page.goto(f"/deployments/{await shared.deploy(url)}")
     failure = page.get_by_role("region", name="A command failed")
     await expect(failure).to_be_visible(timeout=50_000)
     await expect(failure).to_contain_text("command_failed")
@@ -107,17 +120,17 @@ async def test_a_failed_build_says_why_and_its_log_is_text(daemon: RunningDaemon
     assert "taken" not in await page.title()
 
 
-async def test_everything_but_live_updates_works_without_scripts(daemon: RunningDaemon, browser: Browser) -> None:
-    url = repository(daemon.home, "plain", {"index.html": "one"})
-    context = await signed_in(browser, daemon, java_script_enabled=False)
+async def test_everything_but_live_updates_works_without_scripts(shared: RunningDaemon, browser: Browser) -> None:
+    url = repository(shared.home, "plain", {"index.html": "one"})
+    context = await signed_in(browser, shared, java_script_enabled=False)
     page = await context.new_page()
     await page.goto("/new")
     await page.get_by_label("Git URL").fill(url)
     first = await deployed_by(page, "Create and deploy")
-    await daemon.until(first, "ready")
+    await shared.until(first, "ready")
     await page.goto("/projects/plain")
     second = await deployed_by(page, "Deploy")
-    await daemon.until(second, "ready")
+    await shared.until(second, "ready")
     await page.reload()
     await expect(page.locator("#L1")).to_be_visible()
     await page.get_by_role("searchbox").fill("QUEUED")
@@ -128,11 +141,11 @@ async def test_everything_but_live_updates_works_without_scripts(daemon: Running
     await page.get_by_role("button", name="Roll back…").click()
     await page.get_by_role("button", name="Roll back", exact=True).click()
     await expect(page.get_by_text("Held by hand")).to_be_visible()
-    assert (await daemon.call("GET", "/projects/plain"))["live"] == first
+    assert (await shared.call("GET", "/projects/plain"))["live"] == first
     await page.goto(f"/deployments/{second}")
     await page.get_by_role("button", name="Promote…").click()
     await page.get_by_role("button", name="Promote", exact=True).click()
-    await daemon.eventually(lambda: is_live(daemon, second))
+    await shared.eventually(lambda: is_live(shared, second))
     await page.goto(f"/deployments/{first}")
     await page.get_by_role("button", name="Delete…").click()
     await page.get_by_role("button", name="Delete", exact=True).click()
@@ -150,9 +163,9 @@ async def is_live(daemon: RunningDaemon, deployment: str) -> bool:
     return bool((await daemon.get(deployment))["is_live"])
 
 
-async def test_variables_are_set_and_removed_and_never_shown(daemon: RunningDaemon, browser: Browser) -> None:
-    await daemon.call("POST", "/projects", {"name": "vault"})
-    page = await (await signed_in(browser, daemon)).new_page()
+async def test_variables_are_set_and_removed_and_never_shown(shared: RunningDaemon, browser: Browser) -> None:
+    await shared.call("POST", "/projects", {"name": "vault"})
+    page = await (await signed_in(browser, shared)).new_page()
     await page.goto("/projects/vault/environment")
     await page.get_by_label("Name").fill("API_KEY")
     await page.get_by_label("Value").fill("s3cret-value")
@@ -167,15 +180,15 @@ async def test_variables_are_set_and_removed_and_never_shown(daemon: RunningDaem
     await expect(page.get_by_text("None yet.")).to_be_visible()
 
 
-async def test_a_token_is_shown_once_and_works_until_it_is_deleted(daemon: RunningDaemon, browser: Browser) -> None:
-    context = await signed_in(browser, daemon)
+async def test_a_token_is_shown_once_and_works_until_it_is_deleted(shared: RunningDaemon, browser: Browser) -> None:
+    context = await signed_in(browser, shared)
     page = await context.new_page()
     await page.goto("/account")
     await page.get_by_label("Name of a new token").fill("laptop")
     await page.get_by_role("button", name="Make a token").click()
     token = await page.locator("#token").text_content()
     bearer = {"Authorization": f"Bearer {token}"}
-    outside = await browser.new_context(base_url=f"http://localhost:{daemon.port}", extra_http_headers=bearer)
+    outside = await browser.new_context(base_url=f"http://localhost:{shared.port}", extra_http_headers=bearer)
     assert (await outside.request.get("/api/v1/projects")).status == 200
     await page.goto("/account")
     assert str(token) not in await page.content()
@@ -185,9 +198,9 @@ async def test_a_token_is_shown_once_and_works_until_it_is_deleted(daemon: Runni
     assert (await outside.request.get("/api/v1/projects")).status == 401
 
 
-async def test_a_project_goes_when_its_name_is_typed(daemon: RunningDaemon, browser: Browser) -> None:
-    await daemon.call("POST", "/projects", {"name": "gone-soon"})
-    page = await (await signed_in(browser, daemon)).new_page()
+async def test_a_project_goes_when_its_name_is_typed(shared: RunningDaemon, browser: Browser) -> None:
+    await shared.call("POST", "/projects", {"name": "gone-soon"})
+    page = await (await signed_in(browser, shared)).new_page()
     await page.goto("/projects/gone-soon/settings")
     confirm = page.get_by_label("Type gone-soon to confirm")
     await confirm.fill("something else")
@@ -196,21 +209,22 @@ async def test_a_project_goes_when_its_name_is_typed(daemon: RunningDaemon, brow
     await confirm.fill("gone-soon")
     await page.get_by_role("button", name="Delete the project").click()
     await expect(page.get_by_text("The project is gone")).to_be_visible()
-    assert (await daemon.call("GET", "/projects"))["projects"] == []
+    assert "gone-soon" not in await projects_of(shared)
 
 
-async def test_a_form_of_another_site_is_refused_with_a_page(daemon: RunningDaemon, browser: Browser) -> None:
-    context = await signed_in(browser, daemon)
+async def test_a_form_of_another_site_is_refused_with_a_page(shared: RunningDaemon, browser: Browser) -> None:
+    context = await signed_in(browser, shared)
+    before = await projects_of(shared)
     form: dict[str, str | float | bool] = {"git_url": "https://example.com/x.git"}
-    foreign = {"Origin": f"http://evil.localhost:{daemon.port}"}
+    foreign = {"Origin": f"http://evil.localhost:{shared.port}"}
     answer = await context.request.post("/new", form=form, headers=foreign)
     assert answer.status == 403
     assert "text/html" in answer.headers["content-type"]
-    assert (await daemon.call("GET", "/projects"))["projects"] == []
+    assert await projects_of(shared) == before
 
 
-async def test_static_files_are_cached_for_ever_under_their_hash(daemon: RunningDaemon, browser: Browser) -> None:
-    context = await signed_in(browser, daemon)
+async def test_static_files_are_cached_for_ever_under_their_hash(shared: RunningDaemon, browser: Browser) -> None:
+    context = await signed_in(browser, shared)
     page = await context.new_page()
     await page.goto("/")
     style = str(await page.locator("link[rel=stylesheet]").get_attribute("href"))
@@ -220,9 +234,9 @@ async def test_static_files_are_cached_for_ever_under_their_hash(daemon: Running
         assert (await context.request.get(wrong)).status == 404
 
 
-async def test_nobody_signed_in_sees_nothing(daemon: RunningDaemon, browser: Browser) -> None:
-    await daemon.call("POST", "/projects", {"name": "mine"})
-    page = await (await browser.new_context(base_url=f"http://localhost:{daemon.port}")).new_page()
+async def test_nobody_signed_in_sees_nothing(shared: RunningDaemon, browser: Browser) -> None:
+    await shared.call("POST", "/projects", {"name": "mine"})
+    page = await (await browser.new_context(base_url=f"http://localhost:{shared.port}")).new_page()
     for path in ("/", "/new", "/projects/mine", "/projects/mine/settings", "/deployments/dpl_x", "/account"):
         await page.goto(path)
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
