@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.rigs.relay import Relay, relay
-from tests.rigs.s3_servers import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server, fresh
+from tests.rigs.s3_servers import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server, fresh, started
 from tests.whole.daemon import RunningDaemon, end_all, repository
 
 pytestmark = pytest.mark.timeout(300)
@@ -35,8 +35,8 @@ class Place:
         return await self.daemon.deploy(repository(self.daemon.home, "site", {"index.html": "hello\n", **pages}))
 
     async def names(self) -> list[str]:
-        """Of all objects in the store."""
-        return await asyncio.to_thread(_names, self.store)
+        """Of all objects in the store that are this daemon's."""
+        return await asyncio.to_thread(_names, self.store, f"{self.daemon.home.name}/")
 
     async def is_whole(self, pages: Mapping[str, str]) -> bool:
         """Whether visitors get all of it."""
@@ -53,9 +53,11 @@ async def place(
     kind: str = "local",
     tables: str = "",
     address: str = "127.0.0.1",
+    kills_store: bool = False,
 ) -> AsyncIterator[Place]:
-    """One whose builds run by *kind*, and reach the store at *address*."""
-    store = await asyncio.to_thread(fresh, "weed")
+    """One whose builds run by *kind*, and reach the store at *address*: that of the run, or for *kills_store* its own."""
+    # That of the run must not end with a thread of this test's loop, as what such a thread starts does.
+    store = await asyncio.to_thread(fresh, "weed") if kills_store else started("weed")
     port = urlsplit(store.url).port or 0
     async with relay(port, address) as way, relay(port) as own:
         store_table = f"""
@@ -63,6 +65,7 @@ async def place(
             kind = "s3"
             [store.s3]
             bucket = "{BUCKET}"
+            prefix = "{home.name}"
             region = "{REGION}"
             path_style = true
             endpoint = "{own.url}"
@@ -78,7 +81,8 @@ async def place(
             await end_all(daemon)
         finally:
             daemon.kill_all()
-            store.end()
+            if kills_store:
+                store.end()
 
 
 async def test_the_bytes_of_a_build_pass_the_daemon_by(tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ async def test_a_url_that_has_expired_is_asked_for_again(tmp_path: Path) -> None
 
 
 async def test_a_store_that_is_killed_while_builds_send_and_started_again_loses_nothing(tmp_path: Path) -> None:
-    async with place(tmp_path) as there:
+    async with place(tmp_path, kills_store=True) as there:
         there.builds.most = 200_000
         deployment = await there.deploy(PAGES)
         await asyncio.wait_for(there.builds.reached.wait(), 120)
@@ -139,7 +143,7 @@ async def test_a_daemon_that_is_killed_while_builds_send_finds_what_was_sent_wit
 async def test_a_store_that_is_killed_while_the_daemon_publishes_and_started_again_loses_nothing(
     tmp_path: Path,
 ) -> None:
-    async with place(tmp_path) as there:
+    async with place(tmp_path, kills_store=True) as there:
         there.own.word = b"/adopted/dpl_"
         deployment = await there.deploy(PAGES)
         await asyncio.wait_for(there.own.reached.wait(), 120)
@@ -155,7 +159,7 @@ async def test_a_store_that_is_killed_while_the_daemon_publishes_and_started_aga
 async def test_a_store_that_is_killed_while_it_copies_what_is_ready_and_started_again_loses_nothing(
     tmp_path: Path,
 ) -> None:
-    async with place(tmp_path) as there:
+    async with place(tmp_path, kills_store=True) as there:
         there.own.word = b"x-amz-copy-source"
         deployment = await there.deploy(PAGES)
         await asyncio.wait_for(there.own.reached.wait(), 120)
@@ -204,5 +208,6 @@ async def test_what_lies_in_the_store_afterwards_is_what_was_built_and_nothing_s
         assert not any("staging" in name for name in names)
 
 
-def _names(store: Server) -> list[str]:
-    return [str(each["Key"]) for each in store.client().list_objects_v2(Bucket=BUCKET)["Contents"]]
+def _names(store: Server, prefix: str) -> list[str]:
+    found = store.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+    return [str(each["Key"]) for each in found["Contents"]]
