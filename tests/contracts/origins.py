@@ -103,7 +103,7 @@ class Front:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(data)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 return await reader.read()
         finally:
             writer.close()
@@ -161,7 +161,7 @@ async def both(handler: Handler | None = None, settings: Proxying = OPEN) -> Asy
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until *condition* holds; fails after ten seconds."""
-    async with asyncio.timeout(10):
+    """Wait until *condition* holds; fails after half a minute."""
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)

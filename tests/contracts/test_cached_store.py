@@ -62,7 +62,7 @@ async def test_a_thousand_visitors_of_one_cold_blob_make_one_fetch(rig: Rig) -> 
         rig.door.let_go()
         found = await asyncio.gather(*readers, return_exceptions=True)
         assert [each == data for each in found] == [number % 3 != 0 for number in range(1000)]
-        assert open_files() == before
+        await until(lambda: open_files() == before)
     assert rig.door.reads() == [blob.sha256]
 
 
@@ -91,7 +91,7 @@ async def test_a_blob_that_was_spoiled_on_its_way_is_fetched_again(rig: Rig) -> 
 
 @pytest.mark.parametrize("size", [10, 1_500_000])
 async def test_a_corrupt_blob_is_never_served(rig: Rig, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(fetches, "FAILED_S", 0.05)
+    monkeypatch.setattr(fetches, "FAILED_S", 60.0)
     data = os.urandom(size)
     blob = await put(rig.far, data)
     rig.door.spoil()
@@ -102,6 +102,10 @@ async def test_a_corrupt_blob_is_never_served(rig: Rig, monkeypatch: pytest.Monk
         assert len(rig.door.reads()) == 2  # the first answer counts for the next ones, for a moment
         assert not near.path(blob.sha256).exists()
         assert rig.temporary() == []
+    monkeypatch.setattr(fetches, "FAILED_S", 0.05)
+    async with rig.near() as near:
+        with pytest.raises(DamagedError, match="are damaged"):
+            await read(near, blob.sha256)
         rig.door.spoil(times=0)
         assert await until_read(near, blob.sha256) == data
 
@@ -135,8 +139,8 @@ async def test_a_store_that_gives_nothing_is_not_waited_for_for_ever(rig: Rig, m
     blob = await put(rig.far, b"slow")
     rig.door.hold()
     async with rig.near() as near:
-        async with asyncio.timeout(5):
-            with pytest.raises(UnreachableError, match="gave no bytes"):
+        async with asyncio.timeout(30):
+            with pytest.raises(UnreachableError, match="gave no bytes within 0 s"):
                 await read(near, blob.sha256)
         assert rig.temporary() == []
 
@@ -214,13 +218,13 @@ async def test_a_process_that_dies_fetching_leaves_the_blob_to_others_and_nothin
     program = await asyncio.create_subprocess_exec(
         *words, blob.sha256, stdout=asyncio.subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT
     )
-    await until(lambda: rig.door.reads() == [blob.sha256], 20)
+    await until(lambda: rig.door.reads() == [blob.sha256], 60)
     async with rig.near(is_keeper=False) as near:
         reader = asyncio.create_task(read(near, blob.sha256))
         program.kill()
         await program.wait()
         rig.door.let_go()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await reader == data
     assert len(list((rig.home / "cache" / "tmp").iterdir())) == 1
     async with rig.near():
@@ -269,7 +273,7 @@ async def test_a_cache_folder_that_cannot_be_made_is_one_clear_error(rig: Rig) -
 
 async def until_read(near: CachedStore, sha256: Digest) -> bytes:
     """The blob, once it can be had."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 return await read(near, sha256)

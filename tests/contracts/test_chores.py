@@ -39,7 +39,7 @@ async def serving(sweeping: Sweeping, unfinished: Wanted | None = None) -> Async
     chores = Chores({"sweep": sweeping.run, "mop": sweeping.run}, asked, now=lambda: datetime.now(UTC))
     task = asyncio.create_task(chores.serve())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             yield chores
     finally:
         task.cancel()

@@ -47,7 +47,7 @@ def test_a_full_disk_is_named_with_its_fix_and_leaves_nothing(tmp_path: Path) ->
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr

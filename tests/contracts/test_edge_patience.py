@@ -86,7 +86,7 @@ async def test_a_visitor_who_takes_nothing_is_let_go_whatever_they_send(
 async def test_a_visitor_who_takes_a_little_all_the_time_is_not_let_go(files: Files) -> None:
     """The limit is for those who take nothing."""
     async with (
-        open_site(files.store, patience=replace(PATIENT, stall_s=0.5)) as site,
+        open_site(files.store, patience=replace(PATIENT, stall_s=2.0)) as site,
         visitor(site, read_bytes=1024, kernel_bytes=4096) as one,
     ):
         await until(lambda: bool(connections(site)))
@@ -94,14 +94,13 @@ async def test_a_visitor_who_takes_a_little_all_the_time_is_not_let_go(files: Fi
         assert connection._transport is not None
         connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         one.send(PLAIN * 20_000)
-        loop, stalled = asyncio.get_running_loop(), 0
-        begun = loop.time()
-        while loop.time() - begun < 2.5:
+        stalled = 0
+        for _ in range(60):
             for _ in range(10):
                 assert await one.get() == (200, FILES["about.html"])
             stalled += bool(connection._stalled)
             await asyncio.sleep(0.1)
-        assert stalled > 15
+        assert stalled > 30
 
 
 async def test_connections_are_capped_and_one_that_ends_makes_room(files: Files) -> None:

@@ -152,7 +152,9 @@ async def test_a_removal_waits_for_the_copy_and_is_not_undone_by_it(old: Slow, n
     old.may_read.clear()
     with Hashing() as hashing:
         bringing = asyncio.create_task(home.bring(blob, hashing))
-        await turns()
+        async with asyncio.timeout(30):
+            while not old.reads:
+                await asyncio.sleep(0.001)
         removing = asyncio.create_task(home.delete([blob.sha256]))
         await home.delete([other.sha256])  # nobody copies that one
         await turns()

@@ -138,7 +138,7 @@ async def test_nothing_is_lost_in_any_order_of_events(tmp_path: Path, seed: int)
         actors = [Actor(number, random.Random(seed * 100 + number), both.home) for number in range(6)]
         for actor in actors:
             await actor.act(6)
-        async with asyncio.timeout(50), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(150), asyncio.TaskGroup() as group:
             for actor in actors:
                 group.create_task(actor.act(40))
             moving = group.create_task(move_at_last(both, chance))
@@ -159,7 +159,7 @@ async def run_until_killed(folder: Path, fault: str) -> int:
         env={**os.environ, "SCALEMESH_FAULT": fault, "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
     )
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         return await process.wait()
 
 
@@ -198,7 +198,7 @@ async def test_a_target_that_is_away_holds_up_no_write_and_is_waited_for(tmp_pat
             await put(both.home, b"before %d" % number)
         progress = new_progress()
         moving = asyncio.create_task(both.move(progress))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while progress.phase != "copying":
                 await asyncio.sleep(0)
             away = True

@@ -209,7 +209,7 @@ async def test_events_arrive_one_by_one_as_the_origin_sends_them() -> None:
     async with both(answering) as (_, site):
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for number in range(3):
                 await reader.readuntil(f"data: {number}\n\n".encode())
                 go_on.set()
@@ -232,7 +232,7 @@ async def test_a_body_of_unknown_length_streams_to_the_origin_before_it_ends() -
         )
         await until(lambda: arrived == [b"one"])
         writer.write(b"3\r\ntwo\r\n0\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             got = parse(await reader.read())
         writer.close()
     assert (got.status, got.body, arrived) == (200, b"chunked", [b"one", b"two"])
@@ -244,7 +244,7 @@ async def test_who_waits_to_be_asked_for_the_body_is_asked(pair: Pair) -> None:
     writer.write(
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b"hi")
         got = parse(await reader.read())

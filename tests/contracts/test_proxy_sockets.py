@@ -44,7 +44,7 @@ async def stage(settings: Proxying = OPEN, *, headers: Any = None, **more: Any) 
         async with session.ws_connect(url, headers=headers, autoping=False, autoclose=False, **more) as visitor:
             origin, seen = await opened
             try:
-                async with asyncio.timeout(15):
+                async with asyncio.timeout(50):
                     yield Stage(visitor, origin, site, seen)
             finally:
                 over.set()
@@ -201,7 +201,7 @@ async def test_an_origin_that_declines_is_heard_with_its_whole_answer(pair: tupl
     origin.handler = answering
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(HANDSHAKE)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         answer = await reader.readuntil(b"over there")
     writer.close()
     assert answer.startswith(b"HTTP/1.1 307 ")
@@ -219,7 +219,7 @@ async def test_a_websocket_leads_to_no_address_that_a_request_may_not_reach() ->
     async with both(settings=Proxying()) as (origin, site):
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         writer.write(HANDSHAKE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert (await reader.readline()).startswith(b"HTTP/1.1 502 ")
         writer.close()
     assert origin.connections == set()
@@ -239,6 +239,6 @@ async def test_an_origin_that_gives_a_wrong_answer_to_the_handshake_is_a_502(pai
     origin.handler = answering
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(HANDSHAKE)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert (await reader.readline()).startswith(b"HTTP/1.1 502 ")
     writer.close()

@@ -19,7 +19,7 @@ async def test_no_more_build_at_once_than_the_limit(tmp_path: Path) -> None:
         all_of_them = [await life.submit(url=f"https://git.example/a/site{n}") for n in range(8)]
         seen = 0
         for _ in all_of_them:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not life.executor.jobs:
                     await asyncio.sleep(0.001)
             seen = max(seen, len(life.executor.jobs))

@@ -80,7 +80,7 @@ async def test_a_project_deleted_while_its_build_starts_leaves_no_job(tmp_path: 
         await life.services.deployer.delete_project(await life.project())
         executor.stopped.clear()
         executor.told.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (deployment, 1) not in executor.stopped or executor.jobs:
                 await asyncio.sleep(0.002)
 
@@ -104,7 +104,7 @@ async def test_a_publication_whose_bytes_are_gone_fails_and_says_so(tmp_path: Pa
     assert listing is not None
     for file in tmp_path.rglob(listing):
         file.unlink()
-    async with begin(tmp_path, EndsWhenTold()) as life, asyncio.timeout(5):
+    async with begin(tmp_path, EndsWhenTold()) as life, asyncio.timeout(30):
         found = await life.until(deployment, State.FAILED)
         assert found.reason is Reason.INTERNAL
         assert listing in found.message

@@ -59,7 +59,7 @@ async def test_a_builder_is_told_to_come_again_and_is_taken_once_the_store_is_ba
     await life.services.builds.heartbeat(attempt, None)  # which needs no store: so a builder goes on waiting
     door.open()
     assert await life.services.builds.finish(attempt, success) is State.PUBLISHING
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await life.until(attempt.deployment, State.READY)
 
 
@@ -71,7 +71,7 @@ async def test_what_was_accepted_waits_to_be_published_and_says_so(life: Life, d
     await life.services.builds.finish(attempt, Success(files=[file], framework="static", output_directory="."))
     door.shut()
     door.let_go()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not any("Waiting: the far store" in line for line in await life.log(attempt.deployment)):
             await asyncio.sleep(0.01)
         assert life.live() == first
@@ -85,7 +85,7 @@ async def test_a_deployment_comes_to_its_end_all_the_same(life: Life, door: Door
     await life.upload(attempt, PAGE)
     door.shut()
     await life.services.deployer.cancel(attempt.deployment)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         assert await life.last_words(attempt.deployment) == "Canceled by hand"
         while not (await life.services.deployer.get(attempt.deployment)).is_cleaned:  # who follows is told by it
             await asyncio.sleep(0.01)
@@ -94,7 +94,7 @@ async def test_a_deployment_comes_to_its_end_all_the_same(life: Life, door: Door
 async def test_a_store_that_goes_right_after_a_publish_does_not_keep_its_log_open(life: Life, door: Door) -> None:
     door.shut("clear")
     deployment = await life.submit()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await life.built(deployment)
         assert await life.last_words(deployment) == "Ready"
         assert life.live() == deployment

@@ -39,7 +39,7 @@ async def site() -> AsyncIterator[Site]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -280,7 +280,7 @@ async def test_a_store_that_dies_midway_never_looks_like_a_whole_answer(error: E
         writer.write(b"GET /film.mp4 HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
         received = b""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while chunk := await reader.read(1 << 20):
                     received += chunk
         except ConnectionResetError:

@@ -27,7 +27,7 @@ from scalemesh.values import Blob, DeploymentId, Digest, HostKind, ProjectId, Ro
 ID = DeploymentId("dpl_abcdefghij2345678901")
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PROJECT = ProjectId("prj_a")
-PATIENT = Patience(idle_s=20, head_s=20, stall_s=20, connections=1000, connections_per_address=1000)
+PATIENT = Patience(idle_s=60, head_s=60, stall_s=60, connections=1000, connections_per_address=1000)
 BIG = bytes(range(256)) * 12_000  # 3 MB: streamed, in many chunks
 CHUNK = 64 * 1024
 FILES = {
@@ -140,7 +140,7 @@ class Site:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(data)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 return await reader.read()
         finally:
             writer.close()

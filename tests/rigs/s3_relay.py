@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 _MOST_HEAD_BYTES: Final = 256 * 1024
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class Relay:
             f"{name}:{value}\r\n" for name, _, value in fields if name.lower() not in {"connection", "expect"}
         )
         request = f"{method} {path} HTTP/1.1\r\n{kept}Connection: close\r\n\r\n".encode("latin-1") + body
-        await self._exchange(request, writer, rule.after_bytes if rule and rule.does == "cut" else None)
+        cut = rule.after_bytes if rule and rule.does == "cut" else None
+        await self._exchange(request, writer, 0 if method == "HEAD" else cut)
 
     async def _exchange(self, request: bytes, writer: asyncio.StreamWriter, most: int | None) -> None:
         far_reader, far_writer = await asyncio.open_connection(self._server.hostname, self._server.port)
@@ -141,7 +144,9 @@ class Relay:
             far_writer.write(request)
             head = await far_reader.readuntil(b"\r\n\r\n")
             writer.write(head)
-            left = most
+            told = _LENGTH.search(head)
+            # Over with the last byte that was told: the client may come again before the server closes.
+            left = min((each for each in (most, int(told[1]) if told else None) if each is not None), default=None)
             while (left is None or left > 0) and (
                 data := await far_reader.read(65536 if left is None else min(left, 65536))
             ):

@@ -20,7 +20,7 @@ from builder.protocol import MAX_BLOCK_BYTES, MAX_BLOCK_LINES, MAX_DIGESTS, MAX_
 
 ROOT = Path(__file__).parents[2]
 LIMITS = {
-    "time_s": 50,
+    "time_s": 150,
     "disk_bytes": 2_000_000_000,
     "pids": 512,
     "output_bytes": 50_000_000,
@@ -105,7 +105,7 @@ class FakeDaemon:
         self.socket.unlink(missing_ok=True)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -287,7 +287,7 @@ async def builder_process(
 
 async def build(fake: FakeDaemon, work: Path, extra: dict[str, str] | None = None, inside: Sequence[str] = ()) -> int:
     """Run one build to its end; returns the exit code."""
-    async with builder_process(work, fake.socket, extra, inside) as process, asyncio.timeout(55):
+    async with builder_process(work, fake.socket, extra, inside) as process, asyncio.timeout(170):
         _, err = await process.communicate()
         if b"Traceback" in err:
             raise AssertionError(err.decode())

@@ -94,7 +94,7 @@ def test_a_daemon_that_stays_away_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(GivenUp, match="has not answered for") as raised:
         api.post("/x", {})
     assert raised.value.exit_code == 3
-    assert 0.3 < time.monotonic() - began < 5
+    assert 0.3 < time.monotonic() - began < 30
 
 
 def test_a_build_that_is_given_up_does_not_go_on_trying(tmp_path: Path) -> None:

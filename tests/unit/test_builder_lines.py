@@ -137,12 +137,12 @@ def test_a_flood_is_cut_in_the_middle_in_little_time_and_memory() -> None:
     output = kept.log.output("build")
     chunk = b"".join(b"line %07d of a flood that will not end\n" % number for number in range(1500))
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     for _ in range(100_000_000 // len(chunk)):
         output.feed("out", chunk)
     output.feed("err", b"the last line of all\n")
     output.close()
-    took, (_, peak) = time.monotonic() - began, tracemalloc.get_traced_memory()
+    took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert took < 10
     assert peak < 60_000_000

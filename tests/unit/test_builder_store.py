@@ -146,7 +146,7 @@ async def test_a_store_out_of_reach_costs_one_line_and_its_files_go_to_the_daemo
     for number in range(20):
         (build.folder / f"{number}.txt").write_text(str(number))
     daemon.store = refusing
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert (await build.upload(daemon)).count == 21
     assert len(daemon.taken) == 21
     (line,) = build.said
@@ -199,7 +199,7 @@ async def test_a_store_that_stays_away_is_waited_for_and_then_left_to_the_daemon
 ) -> None:
     monkeypatch.setattr(store_module, "BACK_OFF_S", (0.0, 0.05))
     monkeypatch.setattr(store_module, "TOLD_S", 0.1)
-    monkeypatch.setattr(store_module, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(store_module, "PATIENCE_S", 3.0)
     daemon.answers = [(503, "")] * 1000
     assert not (await build.upload(daemon)).is_direct
     assert len(build.said) == 2

@@ -1,6 +1,7 @@
 """The client against a server that answers what a test says, raw: cut connections, strange answers."""
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
                 except OSError:
                     return
                 with connection:
-                    heard.append(connection.recv(65536))
+                    heard.append(request(connection))
                     connection.sendall(answer)
 
         thread = threading.Thread(target=serve)
@@ -35,6 +36,16 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
         finally:
             server.shutdown(socket.SHUT_RDWR)
             thread.join(10)
+
+
+def request(connection: socket.socket) -> bytes:
+    """All of a request, which may come in pieces."""
+    with connection.makefile("rb") as stream:
+        head = b""
+        while (line := stream.readline()) not in {b"", b"\r\n"}:
+            head += line
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+        return head + b"\r\n" + stream.read(int(length[1]) if length else 0)
 
 
 def answer(body: bytes, status: int = 200) -> bytes:

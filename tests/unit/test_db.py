@@ -56,7 +56,7 @@ async def test_a_cancelled_transaction_leaves_the_writer_usable(database: Databa
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(5), database.transaction() as tx:
+        async with asyncio.timeout(30), database.transaction() as tx:
             row = await tx.one("SELECT value FROM counter WHERE name = 'generation'")
             assert row is not None
             assert row["value"] == 0

@@ -32,7 +32,7 @@ def bad(found: Sequence[Finding]) -> list[Finding]:
 
 
 async def test_a_proof_that_takes_longer_than_a_check_is_told_as_on_its_way() -> None:
-    async with cloud(REACHABLE, check_s=1.5) as aws:
+    async with cloud(REACHABLE, check_s=4) as aws:
         aws.others()
         proof_runs(aws)
         found = await aws.executor.check()
@@ -45,7 +45,7 @@ async def test_a_proof_that_takes_longer_than_a_check_is_told_as_on_its_way() ->
 
 
 async def test_the_next_check_tells_how_that_proof_ended() -> None:
-    async with cloud(REACHABLE, check_s=1.5) as aws:
+    async with cloud(REACHABLE, check_s=4) as aws:
         aws.others()
         proof_runs(aws, before=ended(8, 20, deployment="proof", stoppedAt=datetime.now(UTC)))
         aws.ecs.say(
@@ -57,7 +57,7 @@ async def test_the_next_check_tells_how_that_proof_ended() -> None:
 
 
 async def test_a_proof_that_is_still_on_its_way_is_not_started_twice() -> None:
-    async with cloud(REACHABLE, check_s=1.5) as aws:
+    async with cloud(REACHABLE, check_s=4) as aws:
         aws.others()
         proof_runs(aws)
         aws.ecs.say("ListTasks", lambda words: {"taskArns": [arn(9)] if "startedBy" in words else []})

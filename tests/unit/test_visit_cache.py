@@ -30,7 +30,7 @@ def shared(fetch: Callable[[str], Awaitable[bytes]], room: int) -> Shared[str, b
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
 

@@ -34,7 +34,7 @@ def below(kind: str, where: Path, folder: str) -> list[str]:
 
 
 async def until_settled(kind: str, where: Path) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await asyncio.to_thread(below, kind, where, "adopted"):
             await asyncio.sleep(0.05)
 
@@ -44,12 +44,12 @@ def is_copy(asked: Asked) -> bool:
 
 
 async def until_carried(relay: Relay) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while relay.under_way:
             await asyncio.sleep(0.01)
 
 
 async def until_held(rule: Rule) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while rule.times:
             await asyncio.sleep(0)

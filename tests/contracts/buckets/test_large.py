@@ -111,7 +111,7 @@ async def test_a_large_put_that_is_cancelled_leaves_nothing(
     await in_parts.missing([Digest("0" * 64)])
     before = everything(kind, tmp_path)
     task = asyncio.create_task(in_parts.put(blob_of(data), endless()))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await half_sent.wait()
         unfinished = behind.client.list_multipart_uploads(Bucket=behind.bucket, Prefix=behind.prefix)
         assert unfinished.get("Uploads")
@@ -165,7 +165,7 @@ async def test_more_than_a_thousand_are_listed_found_and_cleared(kind: str, stor
     async with Relay.open(server) as relay, BUCKETS[kind](tmp_path, endpoint=relay.url) as near:
         assert await near.missing([*digests, *absent]) == set(absent)
     assert len(relay.asked) < 60  # lists of what lies close together, instead of 2,203 questions
-    assert relay.most_under_way <= 32  # 16 lanes; each may come again before the relay counts the one before as over
+    assert relay.most_under_way <= 16
 
 
 @pytest.mark.parametrize("kind", ["s3-weed", "minio-ministack"], indirect=True)
@@ -180,4 +180,4 @@ async def test_a_thousand_digests_that_lie_far_apart_are_asked_for_with_16_at_a_
         asked = [Digest(f"{number:064x}") for number in range(999)]
         assert await store.missing([*asked, kept.sha256]) == set(asked)
     assert 1000 < len(relay.asked) < 1010
-    assert relay.most_under_way <= 32  # 16 lanes; each may come again before the relay counts the one before as over
+    assert relay.most_under_way <= 16

@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from plugins.stores.buckets import findings
 from plugins.stores.buckets.store import BucketStore
 from scalemesh.errors import UnreachableError
 from scalemesh.ports import Store
@@ -43,6 +44,13 @@ async def far(kind: str, relay: Relay, tmp_path: Path) -> AsyncIterator[BucketSt
     async with BUCKETS[kind](tmp_path, **more) as store:
         await store.missing([blob_of(b"").sha256])
         relay.asked.clear()
+        yield store
+
+
+@pytest.fixture
+async def patient(kind: str, relay: Relay, tmp_path: Path) -> AsyncIterator[BucketStore]:
+    """A store behind the relay that would wait a minute for an answer."""
+    async with BUCKETS[kind](tmp_path, endpoint=relay.url, read_timeout_s=60.0) as store:
         yield store
 
 
@@ -96,11 +104,11 @@ async def test_a_store_that_stays_busy_is_told_as_that_after_a_bounded_number_of
 
 async def test_a_store_that_says_nothing_is_given_up_in_time(kind: str, tmp_path: Path, relay: Relay) -> None:
     relay.stall(100)
-    began = time.monotonic()
     async with BUCKETS[kind](tmp_path, endpoint=relay.url, tries=2, read_timeout_s=0.3) as store:
+        began = time.monotonic()
         with pytest.raises(UnreachableError, match="does not answer in time"):
             await read(store, blob_of(b"x").sha256)
-    assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 async def test_a_body_that_is_cut_is_read_on_from_there(far: BucketStore, relay: Relay) -> None:
@@ -141,7 +149,11 @@ async def test_a_store_that_is_not_there_is_opened_all_the_same_and_told_when_it
         assert not finding.ok
 
 
-async def test_the_check_ends_in_time_where_nothing_answers(kind: str, tmp_path: Path, relay: Relay) -> None:
+async def test_the_check_ends_in_time_where_nothing_answers(
+    kind: str, tmp_path: Path, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert findings._WITHIN_S < 10, "what is promised of a check"
+    monkeypatch.setattr(findings, "_WITHIN_S", 2.0)
     if kind != "s3-weed":
         pytest.skip("the check is the same for all: once is enough of so long a wait")
     relay.stall(100)
@@ -149,8 +161,8 @@ async def test_the_check_ends_in_time_where_nothing_answers(kind: str, tmp_path:
         began = time.monotonic()
         (finding,) = await store.check()
         assert not finding.ok
-        assert "within 9 s" in finding.what
-        assert time.monotonic() - began < 10
+        assert "within 2 s" in finding.what
+        assert time.monotonic() - began < 30
 
 
 async def test_a_reader_that_leaves_gives_its_connection_up(far: BucketStore, relay: Relay) -> None:
@@ -158,38 +170,39 @@ async def test_a_reader_that_leaves_gives_its_connection_up(far: BucketStore, re
     async with aclosing(far.read(blob.sha256)) as chunks:
         await anext(chunks)
         assert relay.under_way == 1
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while relay.under_way:
             await asyncio.sleep(0.01)
 
 
-async def test_a_call_that_is_cancelled_returns_at_once(far: BucketStore, relay: Relay) -> None:
+async def test_a_call_that_is_cancelled_returns_at_once(patient: BucketStore, relay: Relay) -> None:
     relay.stall(100)
-    for call in (far.missing([blob_of(b"x").sha256]), far.received(A, 1), read(far, blob_of(b"x").sha256)):
+    x = blob_of(b"x").sha256
+    for call in (patient.missing([x]), patient.received(A, 1), read(patient, x)):
         task = asyncio.create_task(call)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not relay.under_way:
                 await asyncio.sleep(0.01)
         began = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - began < 0.4
+        assert time.monotonic() - began < 10
 
 
 async def test_many_readers_that_leave_a_store_that_hangs_do_not_wait_for_each_other(
-    far: BucketStore, relay: Relay
+    patient: BucketStore, relay: Relay
 ) -> None:
     relay.stall(100)
-    reading = [asyncio.create_task(read(far, blob_of(b"%d" % number).sha256)) for number in range(20)]
-    async with asyncio.timeout(5):
+    reading = [asyncio.create_task(read(patient, blob_of(b"%d" % number).sha256)) for number in range(20)]
+    async with asyncio.timeout(30):
         while not relay.under_way:
             await asyncio.sleep(0.01)
     began = time.monotonic()
     for task in reading:
         task.cancel()
     await asyncio.wait(reading)
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 10
 
 
 HANGING = """
@@ -213,13 +226,13 @@ async def test_a_server_that_hangs_does_not_keep_the_process(kind: str, tmp_path
     relay.stall(1000)
     words = [sys.executable, "-c", HANGING, kind, str(tmp_path), relay.url]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = await asyncio.to_thread(run, words, cwd=ROOT, env=environment, timeout=20, capture_output=True, check=False)
+    done = await asyncio.to_thread(run, words, cwd=ROOT, env=environment, timeout=50, capture_output=True, check=False)
     assert (done.stdout, done.returncode) == (b"over\n", 0), done.stderr.decode()
 
 
 async def read_at_last(store: Store, blob: Blob) -> bytes:
     """The server lists what it has before it can read all of it again."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await read(store, blob.sha256)
@@ -227,24 +240,29 @@ async def read_at_last(store: Store, blob: Blob) -> bytes:
                 await asyncio.sleep(0.1)
 
 
+async def put_until_it_fails(store: Store, taken: list[Blob]) -> None:
+    with pytest.raises(UnreachableError):
+        while True:
+            taken.append(await put(store, os.urandom(100_000)))
+
+
 async def test_a_server_that_was_killed_has_what_it_took_and_takes_more(kind: str, tmp_path: Path) -> None:
     server = await asyncio.to_thread(s3_servers.fresh, "weed")
     try:
         async with BUCKETS[kind](tmp_path, endpoint=server.url, tries=2) as store:
             kept = await put(store, b"kept")
-            sending = [asyncio.create_task(put(store, os.urandom(100_000))) for _ in range(50)]
-            await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+            taken: list[Blob] = []
+            sending = [asyncio.create_task(put_until_it_fails(store, taken)) for _ in range(20)]
+            async with asyncio.timeout(30):
+                while len(taken) < 20:
+                    await asyncio.sleep(0.01)
             await asyncio.to_thread(server.kill)
-            ends = await asyncio.gather(*sending, return_exceptions=True)
-            assert any(isinstance(end, UnreachableError) for end in ends)
-            assert all(not isinstance(end, BaseException) or isinstance(end, UnreachableError) for end in ends)
+            await asyncio.gather(*sending)
             with pytest.raises(UnreachableError):
                 await read(store, kept.sha256)
             await asyncio.to_thread(server.start)
             assert await read_at_last(store, kept) == b"kept"
-            for end in ends:
-                if not isinstance(end, BaseException):
-                    assert await store.missing([end.sha256]) == set()
+            assert await store.missing([blob.sha256 for blob in taken]) == set()
             assert await read(store, (await put(store, b"more")).sha256) == b"more"
     finally:
         await asyncio.to_thread(server.end)

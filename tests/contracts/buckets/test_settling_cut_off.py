@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -54,21 +55,28 @@ async def test_killed_at_any_step_it_loses_nothing_and_leaves_nothing(kind: str,
     assert len(everything(kind, tmp_path)) == len(CONTENTS) + 1
 
 
-async def test_what_is_deleted_while_it_is_copied_does_not_come_back(
-    kind: str, store: BucketStore, tmp_path: Path
-) -> None:
-    await adopt(store)
-    settling = asyncio.create_task(told(store))
-    async with asyncio.timeout(10):
-        while not await asyncio.to_thread(below, kind, tmp_path, "blobs"):
-            await asyncio.sleep(0)
-    settling.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await settling
-    await store.delete(DIGESTS)
-    assert await store.missing(DIGESTS) == set(DIGESTS)
-    assert [below(kind, tmp_path, each) for each in ("adopted", "blobs")] == [[], []]
-    await store.clear(A)
+async def test_what_is_deleted_while_it_is_copied_does_not_come_back(kind: str, tmp_path: Path) -> None:
+    copies = count(1)
+    later_copies = Rule(lambda asked: is_copy(asked) and next(copies) > 5, 10_000, "hold")
+    async with (
+        Relay.open(s3_servers.url_of(server_of(kind))) as relay,
+        LATE[kind](tmp_path, endpoint=relay.url) as store,
+    ):
+        await adopt(store)
+        relay.rules.append(later_copies)
+        settling = asyncio.create_task(told(store))
+        async with asyncio.timeout(60):
+            while len(await asyncio.to_thread(below, kind, tmp_path, "blobs")) < 5:
+                await asyncio.sleep(0)
+        settling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await settling
+        later_copies.times = 0
+        later_copies.released.set()  # those that are on their way arrive
+        await store.delete(DIGESTS)
+        assert await store.missing(DIGESTS) == set(DIGESTS)
+        assert [below(kind, tmp_path, each) for each in ("adopted", "blobs")] == [[], []]
+        await store.clear(A)
     async with BUCKETS[kind.removesuffix("-late")](tmp_path, sizes=SOON) as later:
         assert await told(later) == []
 

@@ -190,12 +190,12 @@ async def test_signing_a_thousand_urls_does_not_hold_up_the_loop(store: BucketSt
     blobs = [Blob(sha256=Digest(f"{number:064x}"), size_bytes=number) for number in range(1000)]
     await store.upload_urls(A, 1, blobs[:1])
     shortest = 1.0
-    for _ in range(5):  # the machine itself may be busy for a moment
+    for _ in range(5):  # the interpreter itself may be busy for a moment
         signing = asyncio.create_task(store.upload_urls(A, 1, blobs))
-        longest, before = 0.0, time.perf_counter()
+        longest, before = 0.0, time.thread_time()
         while not signing.done():
             await asyncio.sleep(0)
-            longest, before = max(longest, time.perf_counter() - before), time.perf_counter()
+            longest, before = max(longest, time.thread_time() - before), time.thread_time()
         assert len({request.url for request in await signing if request}) == 1000
         shortest = min(shortest, longest)
     assert shortest < 0.05

@@ -15,7 +15,7 @@ from tests.contracts.executor.processes import eventually
 from tests.contracts.executor.stand_in import MIB, limits
 from tests.rigs.docker import docker
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(300)
 
 LOOK = """
     import json

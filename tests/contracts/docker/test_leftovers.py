@@ -8,13 +8,14 @@ import docker as client_package
 import pytest
 
 from plugins.executors.docker import DockerExecutor, images
+from plugins.executors.docker import executor as docker_executor
 from plugins.executors.docker.recipe import Recipe
 from scalemesh.errors import ScaleMeshError
 from scalemesh.values import BuildJob, EndCause, JobRef, Network
 from tests.contracts.executor.places.docker import DockerPlace
 from tests.rigs.docker import docker
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(300)
 
 Cut = Callable[[DockerPlace, BuildJob, str], None]
 
@@ -80,7 +81,7 @@ async def test_a_container_that_was_never_started_is_no_running_job_and_is_swept
     await asyncio.to_thread(before_the_start, place, job, f"scalemesh-{place.owner}-dpl-one-1")
     assert list(await executor.running()) == []
     ref = JobRef(deployment=job.deployment, attempt=1, where="")
-    assert (await asyncio.wait_for(executor.wait(ref), 5)).cause is EndCause.LOST
+    assert (await asyncio.wait_for(executor.wait(ref), 60)).cause is EndCause.LOST
     await asyncio.to_thread(swept, place, -60)
     assert await place.leftovers() == []
 
@@ -138,6 +139,14 @@ async def test_a_start_that_fails_leaves_nothing(place: DockerPlace) -> None:
     assert await place.leftovers() == []
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check runs its job to the end and clears it away, however slow the engine is."""
+    monkeypatch.setattr(docker_executor, "CHECK_S", 60.0)
+    monkeypatch.setattr(docker_executor, "FORGET_S", 30.0)
+
+
+@pytest.mark.usefixtures("patience")
 async def test_check_proves_all_but_the_way_to_a_daemon_that_does_not_run(
     executor: DockerExecutor, place: DockerPlace
 ) -> None:
@@ -148,6 +157,7 @@ async def test_check_proves_all_but_the_way_to_a_daemon_that_does_not_run(
     assert await place.leftovers() == []
 
 
+@pytest.mark.usefixtures("patience")
 async def test_check_says_when_the_daemon_is_not_reached_from_inside(place: DockerPlace) -> None:
     place.config = replace(place.config, reach="url", url="http://172.17.0.1:9")
     async with place.open() as executor:

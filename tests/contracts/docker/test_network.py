@@ -19,7 +19,7 @@ from tests.contracts.executor.places.docker import DockerPlace
 from tests.rigs.docker import docker
 from tests.rigs.everywhere import bridge_address
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(300)
 
 #: Prints a JSON object: what became of a connection to each address. A datagram socket only asks the routes.
 TRY = """

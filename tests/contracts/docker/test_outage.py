@@ -14,12 +14,14 @@ import pytest
 from plugins.executors.docker import DockerExecutor
 from scalemesh.errors import UnreachableError
 from scalemesh.values import DeploymentId, EndCause, JobRef
+from tests.contracts.executor.places import has_ended, let_go
 from tests.contracts.executor.places.docker import DockerPlace
 from tests.contracts.executor.processes import eventually
+from tests.contracts.executor.stand_in import TOLD
 from tests.rigs import tls
 from tests.rigs.docker import docker
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(300)
 ENGINE = "/var/run/docker.sock"
 
 
@@ -124,24 +126,26 @@ async def test_a_job_that_ends_while_the_engine_is_away_is_told_when_it_is_back(
     place: DockerPlace, relay: Relay
 ) -> None:
     async with place.open() as executor:
-        ref = await executor.start(place.job("time.sleep(1.5); sys.exit(6)"))
+        ref = await executor.start(place.job(TOLD))
         waiting = asyncio.create_task(executor.wait(ref))
         await eventually(lambda: is_alive(place, ref))
         await relay.cut()
+        await let_go(place, ref)
         await eventually(lambda: has_ended(place, ref))
         assert not waiting.done()
         await relay.start()
-        assert (await asyncio.wait_for(waiting, 20)).exit_code == 6
+        assert (await asyncio.wait_for(waiting, 60)).exit_code == 4
         await executor.stop(ref)
 
 
 async def test_a_stream_of_events_that_died_without_a_word_is_begun_anew(place: DockerPlace, relay: Relay) -> None:
     async with DockerExecutor.open(place.config, renew_s=1) as executor:
-        ref = await executor.start(place.job("time.sleep(1.5); sys.exit(6)"))
+        ref = await executor.start(place.job(TOLD))
         waiting = asyncio.create_task(executor.wait(ref))
         await eventually(lambda: is_alive(place, ref))
         await relay.lose_streams()
-        assert (await asyncio.wait_for(waiting, 20)).exit_code == 6
+        await let_go(place, ref)
+        assert (await asyncio.wait_for(waiting, 60)).exit_code == 4
         await executor.stop(ref)
 
 
@@ -199,8 +203,8 @@ async def test_a_check_of_an_engine_that_says_nothing_ends_in_time(
         relay.is_mute = True
         began = time.monotonic()
         (finding,) = await executor.check()
-        assert time.monotonic() - began < 10
-    assert time.monotonic() - began < 20, "the daemon ends all the same"
+        assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 40, "the daemon ends all the same"
     assert not finding.ok
     assert "does not answer" in finding.what
     assert "systemctl start docker" in finding.fix
@@ -213,7 +217,7 @@ async def test_a_job_that_somebody_ends_is_lost_and_so_tried_again(place: Docker
         ref = await executor.start(place.job("time.sleep(1000)"))
         await eventually(lambda: is_alive(place, ref))
         await asyncio.to_thread(docker, *words, ref.where)
-        assert (await asyncio.wait_for(executor.wait(ref), 20)).cause is EndCause.LOST
+        assert (await asyncio.wait_for(executor.wait(ref), 60)).cause is EndCause.LOST
         await executor.stop(ref)
 
 
@@ -282,7 +286,7 @@ async def test_without_an_engine_the_executor_opens_and_says_what_is_wrong(place
         assert "systemctl start docker" in finding.fix
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_threads_and_files_stay_few_while_many_jobs_are_waited_for(place: DockerPlace) -> None:
     """How many calls were under way at once before, and so how many connections wait in the pool, is chance."""
     waiting = 100
@@ -306,10 +310,6 @@ async def test_threads_and_files_stay_few_while_many_jobs_are_waited_for(place: 
 
 async def is_alive(place: DockerPlace, ref: object) -> bool:
     return bool(await place.processes(ref))  # type: ignore[arg-type]
-
-
-async def has_ended(place: DockerPlace, ref: object) -> bool:
-    return not await place.processes(ref)  # type: ignore[arg-type]
 
 
 def open_files() -> int:

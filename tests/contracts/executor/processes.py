@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def processes_of(ref: JobRef) -> list[int]:
 
 def runs(ref: JobRef) -> bool:
     """Whether the job's own program has begun: from here on all that lies below the supervisor dies with it."""
-    return any(_words(pid)[-1:] == ["/opt/scalemesh"] and "python" in _words(pid)[0] for pid in processes_of(ref))
+    tree = [_words(pid) for pid in processes_of(ref)]
+    return any(words[-1:] == ["/opt/scalemesh"] and "python" in words[0] for words in tree)
 
 
 def _words(pid: int) -> list[str]:
@@ -32,7 +34,8 @@ def _words(pid: int) -> list[str]:
 
 def _children(pid: int) -> Iterator[int]:
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        yield from map(int, path.read_text().split())
+        with suppress(OSError):  # a process may end at any time
+            yield from map(int, path.read_text().split())
 
 
 def alive(pid: int) -> bool:
@@ -47,12 +50,12 @@ def kill(pid: int) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 
 
-async def eventually(holds: Callable[[], Awaitable[bool]], within_s: float = 30) -> None:
+async def eventually(holds: Callable[[], Awaitable[bool]], within_s: float = 90) -> None:
     """The same for what must be asked for; a place may be slow to answer."""
     async with asyncio.timeout(within_s):
         while not await holds():

@@ -11,6 +11,13 @@ program = os.read(int(os.environ["SCALEMESH_TOKEN_FD"]), 65536).decode()
 exec(compile(program, "job", "exec"))
 """
 MIB = 1 << 20
+#: Runs until a test lets it go, then ends with 4: however long the test takes to look, it looks at a job that lives.
+TOLD = """
+    while not os.path.exists("/work/src/go"):
+        time.sleep(0.02)
+    print("whole", flush=True)
+    sys.exit(4)
+"""
 
 
 def make_entry(folder: Path, builder: Path) -> Path:

@@ -63,7 +63,7 @@ async def test_nothing_outlives_a_killed_supervisor_once_it_was_cleaned_up(tmp_p
         tree = processes_of(ref)
         os.kill(int(ref.where.split(":")[0]), signal.SIGKILL)
         assert (await executor.wait(ref)).cause is EndCause.LOST
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             await executor.stop(ref)
         await until(lambda: not any(alive(pid) for pid in tree))
         assert groups_of(tmp_path / "jobs") == []

@@ -16,11 +16,13 @@ from plugins.executors.ecs import EcsExecutor
 from plugins.executors.ecs.aws import Aws
 from scalemesh.errors import RefusedError, UnreachableError
 from scalemesh.values import EndCause
+from tests.contracts.executor.places import has_ended, let_go
 from tests.contracts.executor.places.ecs import EcsPlace, open_place
 from tests.contracts.executor.processes import eventually
+from tests.contracts.executor.stand_in import TOLD
 from tests.rigs.ministack import ADDRESS, KEYS, REGION
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ async def daemon() -> AsyncIterator[dict[str, str]]:
 
 
 def opened(place: EcsPlace, **changes: Any) -> AbstractAsyncContextManager[EcsExecutor]:
-    return EcsExecutor.open(dataclasses.replace(place.config, **changes), grace_s=0, poll_s=0.1)
+    return EcsExecutor.open(dataclasses.replace(place.config, **changes), grace_s=0, poll_s=0.1, check_s=60)
 
 
 async def test_a_definition_is_registered_once_and_again_when_the_settings_change(place: EcsPlace) -> None:
@@ -131,14 +133,16 @@ async def test_nothing_is_asked_of_aws_while_nobody_waits(place: EcsPlace) -> No
 
 async def test_an_outage_is_waited_through(place: EcsPlace) -> None:
     async with Road(place.config.endpoint_url) as road, opened(place, endpoint_url=road.url) as executor:
-        ref = await executor.start(place.job("time.sleep(1); sys.exit(6)"))
+        ref = await executor.start(place.job(TOLD))
         await road.cut()
         waiting = asyncio.create_task(executor.wait(ref))
         with pytest.raises(UnreachableError, match="AWS does not answer"):
             await executor.running()
+        await let_go(place, ref)
+        await eventually(lambda: has_ended(place, ref))
         assert not waiting.done()
         await road.mend()
-        assert (await waiting).exit_code == 6
+        assert (await waiting).exit_code == 4
 
 
 @pytest.mark.parametrize("lacks", ["keys", "region"])
@@ -222,7 +226,7 @@ async def test_check_proves_that_a_task_reaches_the_daemon(place: EcsPlace, daem
 
 
 async def test_check_tells_of_an_address_that_tasks_do_not_reach(place: EcsPlace) -> None:
-    async with place.open() as executor:
+    async with opened(place) as executor:
         bad = [finding for finding in await executor.check() if not finding.ok]
     assert ["a task cannot reach the daemon at http://172.17.0.1:1" in finding.what for finding in bad] == [True]
     assert "security groups" in bad[0].fix
@@ -244,6 +248,7 @@ async def test_check_tells_of_unknown_clusters_and_subnets(place: EcsPlace) -> N
 
 
 async def test_check_of_a_place_that_does_not_answer_says_so_in_time(place: EcsPlace) -> None:
-    async with asyncio.timeout(10), opened(place, endpoint_url=f"http://{ADDRESS}:1") as executor:
+    nowhere = dataclasses.replace(place.config, endpoint_url=f"http://{ADDRESS}:1")
+    async with asyncio.timeout(30), EcsExecutor.open(nowhere) as executor:
         bad = [finding for finding in await executor.check() if not finding.ok]
     assert "AWS does not answer" in bad[0].what

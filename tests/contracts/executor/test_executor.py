@@ -4,7 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from plugins.executors.local import LocalExecutor
+from plugins.executors.local import executor as local
 from scalemesh.values import BuildJob, EndCause
 from tests.contracts.executor.conftest import Opener
 from tests.contracts.executor.processes import alive, groups_of, kill, processes_of, until
@@ -117,7 +120,7 @@ async def test_a_tree_too_deep_to_be_named_ends_as_disk(executor: LocalExecutor,
 async def test_nothing_is_left_of_a_stopped_job(
     executor: LocalExecutor, job: Job, work_dir: Path, tmp_path: Path
 ) -> None:
-    mounts = Path("/proc/self/mountinfo").read_text()
+    before = mounts()
     ref = await executor.start(job("os.makedirs('/work/src/a/b', 0o000); " + FOREVER))
     await until(lambda: len(processes_of(ref)) >= 3)
     tree = processes_of(ref)
@@ -126,7 +129,7 @@ async def test_nothing_is_left_of_a_stopped_job(
     await until(lambda: not any((work_dir / ".trash").iterdir()))
     assert [path.name for path in work_dir.iterdir() if not path.name.startswith(".")] == []
     assert groups_of(work_dir) == []
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert mounts() <= before
 
 
 async def test_a_start_that_was_cut_off_is_repaired(executor: LocalExecutor, job: Job, work_dir: Path) -> None:
@@ -156,7 +159,14 @@ async def test_opening_ends_a_check_that_was_cut_off(open_executor: Opener, work
         assert not (work_dir / ".probe-cut").exists()
 
 
-async def test_check_proves_that_builds_can_run(executor: LocalExecutor) -> None:
+async def test_check_proves_that_builds_can_run(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_PROBE_S", 60.0)  # however slow the machine is
     findings = await executor.check()
     assert [finding.what for finding in findings if not finding.ok] == []
     assert len(findings) >= 4
+
+
+def mounts() -> set[str]:
+    """Of this machine, but for those of engines: containers and pods of other tests come and go beside this one."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {line for line in lines if "/docker/" not in line and "/kubelet/" not in line}

@@ -26,7 +26,7 @@ def home() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="this suite runs as an ordinary user already")
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(520)
 @pytest.mark.parametrize("has_tun", [True, False], ids=["slirp4netns", "proxy"])
 def test_every_behaviour_holds_for_an_ordinary_user(home: Path, has_tun: bool) -> None:
     python = python_for_everybody()
@@ -45,7 +45,7 @@ def test_every_behaviour_holds_for_an_ordinary_user(home: Path, has_tun: bool) -
         cwd=_ROOT,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

@@ -10,9 +10,16 @@ import pytest
 
 import builder
 from plugins.executors.local import LocalConfig, LocalExecutor
+from plugins.executors.local import executor as local
 from scalemesh import wiring
 from scalemesh.values import BuildJob, EndCause
 from tests.contracts.executor.stand_in import make_entry
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These checks succeed, however slow the machine is."""
+    monkeypatch.setattr(local, "_PROBE_S", 60.0)
 
 
 class CountsItsProbes(LocalExecutor):

@@ -8,6 +8,7 @@ import pytest
 
 import builder
 from plugins.executors.local import LocalConfig, LocalExecutor
+from plugins.executors.local import executor as local
 from scalemesh.errors import UnreachableError
 from scalemesh.values import BuildJob, EndCause
 from tests.contracts.executor.processes import until
@@ -22,6 +23,12 @@ GOES_ON = """
     from builder import hosts
     sys.exit(0)
 """
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These checks succeed, however slow the machine is."""
+    monkeypatch.setattr(local, "_PROBE_S", 60.0)
 
 
 @pytest.fixture

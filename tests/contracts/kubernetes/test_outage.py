@@ -9,11 +9,13 @@ from plugins.executors.kubernetes import KubernetesExecutor
 from plugins.executors.kubernetes.cluster import end_stream
 from scalemesh.errors import UnreachableError
 from scalemesh.values import EndCause
+from tests.contracts.executor.places import has_ended, let_go
 from tests.contracts.executor.places.kubernetes import KubernetesPlace
 from tests.contracts.executor.processes import eventually
+from tests.contracts.executor.stand_in import TOLD
 from tests.rigs.cluster import control, kubectl
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ async def api() -> AsyncIterator[None]:
     """Whatever a test does to the API server: it is up again afterwards."""
     yield
     await asyncio.to_thread(control, "start", "kube-apiserver")
-    await eventually(lambda: asyncio.to_thread(is_up), within_s=60)
+    await eventually(lambda: asyncio.to_thread(is_up), within_s=120)
 
 
 def is_up() -> bool:
@@ -32,7 +34,7 @@ async def test_an_outage_of_the_api_is_waited_through(place: KubernetesPlace, ap
     async with place.open() as executor:
         ended = await executor.start(place.job("sys.exit(3)", deployment="dpl_early"))
         assert (await executor.wait(ended)).exit_code == 3
-        ref = await executor.start(place.job("time.sleep(4); print('whole', flush=True); sys.exit(4)"))
+        ref = await executor.start(place.job(TOLD))
         waiting = asyncio.create_task(executor.wait(ref))
         await eventually(lambda: begun(place, ref.where.split()[0]))
         await asyncio.to_thread(control, "kill", "kube-apiserver")
@@ -48,6 +50,8 @@ async def test_an_outage_of_the_api_is_waited_through(place: KubernetesPlace, ap
         async with place.open() as another:  # a daemon that starts meanwhile: its sites come up all the same
             with pytest.raises(UnreachableError):
                 await another.running()
+        await let_go(place, ref)
+        await eventually(lambda: has_ended(place, ref))
         await asyncio.to_thread(control, "start", "kube-apiserver")
         end = await waiting
         assert (end.cause, end.exit_code, end.detail) == (EndCause.FAILED, 4, "whole")
@@ -82,7 +86,7 @@ async def test_what_happens_while_nobody_listens_is_heard_all_the_same(
     place: KubernetesPlace, executor: KubernetesExecutor, version: str | None
 ) -> None:
     """A version that the server has forgotten (410 Gone) begins with a new look; a broken connection goes on."""
-    ref = await executor.start(place.job("time.sleep(2); sys.exit(4)"))
+    ref = await executor.start(place.job(TOLD))
     waiting = asyncio.create_task(executor.wait(ref))
     streams = executor._watch._streams
     await eventually(lambda: asyncio.sleep(0, all(stream._open for stream in streams)))
@@ -91,5 +95,6 @@ async def test_what_happens_while_nobody_listens_is_heard_all_the_same(
         was = stream._version
         end_stream(stream._open)
         stream._version = was if version is None else version
+    await let_go(place, ref)
     assert (await waiting).exit_code == 4
     assert all(len(stream._version) > 1 for stream in streams)

@@ -23,7 +23,7 @@ from tests.contracts.executor.places.kubernetes import KubernetesPlace
 from tests.contracts.executor.processes import alive, eventually
 from tests.rigs.cluster import KUBE_HOME, get, kubeconfig, kubectl, namespace, need_cluster
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(300)
 MANIFESTS = Path(__file__).parents[3] / "config" / "kubernetes"
 
 

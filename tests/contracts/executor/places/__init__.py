@@ -1,13 +1,14 @@
 """Where the behaviour suite of executors runs: one module a kind, each with a ``Place``."""
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol
 
 from scalemesh.ports import Executor
 from scalemesh.values import BuildJob, JobRef, Limits
+from tests.contracts.executor.processes import eventually
 
 #: A module here of each name has ``open_place(tmp_path)``; it skips (under CI: fails) where its service is not there.
 KINDS: Final = ("local", "docker", "kubernetes", "ecs")
@@ -45,3 +46,21 @@ def opener(kind: str) -> OpenPlace:
     """How to open a place of *kind* below a folder of the test's own."""
     found: OpenPlace = import_module(f"{__name__}.{kind}").open_place
     return found
+
+
+async def let_go(place: Place, ref: JobRef) -> None:
+    """Tell a job to end that waits for it (``stand_in.TOLD``), once it has begun."""
+    await eventually(lambda: _tell(place, ref))
+
+
+async def has_ended(place: Place, ref: JobRef) -> bool:
+    return not await place.processes(ref)
+
+
+async def _tell(place: Place, ref: JobRef) -> bool:
+    is_told = False
+    for pid in await place.processes(ref):
+        with suppress(OSError):  # not each of them sees the job's files, and each may end
+            Path(f"/proc/{pid}/root/work/src/go").touch()
+            is_told = True
+    return is_told
