@@ -27,6 +27,8 @@ LIMITS = {
     "output_files": 5_000,
     "log_bytes": 4_000_000,
 }
+#: npm waits five minutes for an answer that has got lost, which is longer than a test may take.
+IMPATIENT = {"npm_config_fetch_timeout": "20000"}
 SETTINGS = {
     "root_directory": "",
     "framework": None,
@@ -47,7 +49,7 @@ class FakeDaemon:
     limits: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     public_env: dict[str, str] = field(default_factory=dict)
-    operator_env: dict[str, str] = field(default_factory=dict)
+    operator_env: dict[str, str] = field(default_factory=lambda: dict(IMPATIENT))
     uploads: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     cancels: bool = False
