@@ -42,7 +42,6 @@ class Absences:
             self._tried.discard(kind)
         return self._until[kind]
 
-    def next(self) -> datetime | None:
-        """When the next of them may be tried."""
-        now = self._now()
-        return min((at for kind, at in self._until.items() if kind not in self._tried and at > now), default=None)
+    def next(self, since: datetime) -> datetime | None:
+        """When the next of them may be tried, of those that might not at *since*."""
+        return min((at for kind, at in self._until.items() if kind not in self._tried and at > since), default=None)

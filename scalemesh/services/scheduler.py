@@ -98,12 +98,13 @@ class Scheduler:
 
     async def _take_all(self, group: asyncio.TaskGroup) -> float:
         """Start what may start now; return after how many seconds the queue is worth another look."""
+        begun = self._now()
         try:
             while self._disk.takes_builds and (taken := await self._take_next()):
                 self._absences.begins(self._executors.kind_of(taken))
                 self._take_in_hand(taken, group)
             await self._tell_of_disk()
-            return await self._until_due()
+            return await self._until_due(begun)
         except UnreachableError as error:
             log.warning("the queue cannot move", extra={"error": str(error)})
         except Exception:
@@ -369,10 +370,10 @@ class Scheduler:
                 return await executor.wait(ref)
         return BuildEnd(cause=EndCause.LOST, detail="the builder was not heard of")
 
-    async def _until_due(self) -> float:
-        now = self._now()
-        due = [at for at in (await queue.next_due(self._db, now), self._absences.next()) if at is not None]
-        return min([IDLE_S, *((at - now).total_seconds() for at in due)])
+    async def _until_due(self, since: datetime) -> float:
+        """*since*: the begin of the look; what has become due during it may have been passed over."""
+        due = [at for at in (await queue.next_due(self._db, since), self._absences.next(since)) if at is not None]
+        return max(0.0, min([IDLE_S, *((at - self._now()).total_seconds() for at in due)]))
 
     def _lease(self) -> datetime:
         return self._now() + timedelta(seconds=self._builds.lease_s)

@@ -20,6 +20,7 @@ def asks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scalemesh.services.executors.ASK_AGAIN_S", 0.01)
     monkeypatch.setattr("scalemesh.services.executors.MOST_PAUSE_S", 0.01)
     monkeypatch.setattr("scalemesh.services.scheduler.BEHIND_S", 0.01)
+    monkeypatch.setattr("scalemesh.services.scheduler.IDLE_S", 3600.0)  # it must know itself when it is time
 
 
 class IsDownThenSlow(StartsWhenTold):
@@ -57,7 +58,7 @@ async def served_at(life: Life) -> int:
 
 
 async def asked(down: IsDown, times: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while down.asked < times:
             await asyncio.sleep(0.002)
 
@@ -75,7 +76,7 @@ async def test_an_executor_that_is_down_keeps_only_its_own_builds_waiting(tmp_pa
         await went_away(life, down, "docker")
         waiting = await submit(life, "second", "docker")
         await finished(life, await submit(life, "other", "local"), "local")
-        await asked(down, 4)
+        await asked(down, 30)
         down.is_up = True
         await finished(life, waiting, "docker")
 

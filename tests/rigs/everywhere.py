@@ -43,8 +43,11 @@ cpu_request = 0.05
 SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-#: npm waits five minutes for an answer that has got lost, which is longer than a test may take.
-IMPATIENT: Final = 'env = { npm_config_fetch_timeout = "20000" }\n'
+#: npm waits five minutes for an answer that has got lost, and up to one until it asks again: longer than a test may.
+_PATIENCE_MS: Final = {"timeout": 20_000, "retry_mintimeout": 500, "retry_maxtimeout": 2000}
+IMPATIENT: Final = (
+    "env = { " + ", ".join(f'npm_config_fetch_{name} = "{value}"' for name, value in _PATIENCE_MS.items()) + " }\n"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from scalemesh.config import Hosts
 from scalemesh.ports import Store
+from scalemesh.services.disk_room import Level
 from scalemesh.web.app import make_control_app
 from scalemesh.web.metrics import Metrics
 from tests.contracts.executors import EndsWhenTold
@@ -82,3 +83,10 @@ async def open_control_host(
             TestClient(TestServer(trusted)) as admin,
         ):
             yield ControlHost(life, app, admin, anybody)
+
+
+def fill_disk(host: ControlHost) -> None:
+    """As if nothing were free, whenever somebody looks."""
+    disk = host.life.services.storage.disk
+    full = [replace(volume, free_bytes=0) for volume in disk.volumes]
+    disk.level, disk._look = Level.LAST, lambda _places: full

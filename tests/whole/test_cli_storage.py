@@ -11,8 +11,7 @@ import sys
 import pytest
 
 from scalemesh.cli.storage import bar
-from scalemesh.services.disk_room import Level
-from tests.whole.control_host import ControlHost
+from tests.whole.control_host import ControlHost, fill_disk
 from tests.whole.test_cli import call, host
 
 __all__ = ["host"]  # the fixture
@@ -71,7 +70,7 @@ async def test_what_is_kept_is_a_number_or_empty(host: ControlHost, capsys: pyte
 async def test_a_disk_that_is_full_is_told_with_what_to_do(
     host: ControlHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    host.life.services.storage.disk.level = Level.LAST
+    fill_disk(host)
     async with asyncio.timeout(60):
         assert await call("deploy", "https://git.example/a/shop.git") == 1
         said = capsys.readouterr().err

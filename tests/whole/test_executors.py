@@ -68,7 +68,7 @@ def entries(daemon: RunningDaemon, deployment: str) -> list[Any]:
 
 
 async def test_hello_is_the_same_site_wherever_it_is_built(daemon: RunningDaemon) -> None:
-    built = {kind: await daemon.upload(f"{kind}-site", "source", hello()) for kind in daemon.kinds}
+    built = {kind: await daemon.upload(f"{kind}-site", "source", hello(), no_cache=True) for kind in daemon.kinds}
     served = {}
     for kind, deployment in built.items():
         found = await daemon.until(deployment, "ready", within_s=WITHIN_S)

@@ -2,16 +2,14 @@
 
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from scalemesh.services.disk_room import Level
 from scalemesh.web.app import make_builds_app
 from scalemesh.web.read_only import ALLOWED
-from tests.whole.control_host import ControlHost, open_control_host
+from tests.whole.control_host import ControlHost, fill_disk, open_control_host
 
 CHANGING = ("POST", "PUT", "PATCH")
 BRINGING = {  # what a builder sends that needs room; it waits
@@ -28,13 +26,6 @@ BRINGING = {  # what a builder sends that needs room; it waits
 async def host(tmp_path: Path) -> AsyncIterator[ControlHost]:
     async with open_control_host(tmp_path) as opened:
         yield opened
-
-
-def fill_disk(host: ControlHost) -> None:
-    """As if nothing were free, whenever somebody looks."""
-    disk = host.life.services.storage.disk
-    full = [replace(volume, free_bytes=0) for volume in disk.volumes]
-    disk.level, disk._look = Level.LAST, lambda _places: full
 
 
 def changing(host: ControlHost) -> set[tuple[str, str]]:

@@ -97,4 +97,4 @@ async def test_what_happens_while_nobody_listens_is_heard_all_the_same(
         stream._version = was if version is None else version
     await let_go(place, ref)
     assert (await waiting).exit_code == 4
-    assert all(len(stream._version) > 1 for stream in streams)
+    await eventually(lambda: asyncio.sleep(0, all(len(stream._version) > 1 for stream in streams)))
