@@ -8,6 +8,7 @@ import pytest
 from scalemesh.config import Builds
 from scalemesh.errors import GoneError, UnreachableError
 from scalemesh.services.builds import Attempt
+from scalemesh.services.scheduler import Scheduler
 from scalemesh.values import BuildJob, DeploymentId, EndCause, JobRef, State
 from tests.contracts.executors import EndsWhenTold, IsDown, StartsUnheard, StartsWhenTold
 from tests.contracts.life import Life, begin
@@ -79,6 +80,22 @@ async def test_an_executor_that_is_down_keeps_only_its_own_builds_waiting(tmp_pa
         await asked(down, 30)
         down.is_up = True
         await finished(life, waiting, "docker")
+
+
+async def test_a_pause_that_ends_during_a_look_at_the_queue_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def takes_longer_than_a_pause(_: Scheduler) -> None:
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(Scheduler, "_tell_of_disk", takes_longer_than_a_pause)
+    down = IsDown()
+    async with begin(tmp_path, down, ROOMY) as life:
+        await went_away(life, down, "local")
+        waiting = await submit(life, "second", "local")
+        await asked(down, 4)
+        down.is_up = True
+        await finished(life, waiting, "local")
 
 
 async def test_a_build_that_waits_for_an_executor_says_so_once_and_its_user_has_had_no_turn(tmp_path: Path) -> None:
