@@ -36,6 +36,14 @@ class IsDownThenSlow(StartsWhenTold):
         return await super().start(job)
 
 
+class IsDownSlowly(IsDown):
+    """Takes its time to answer or not, longer than a look at the queue."""
+
+    async def start(self, job: BuildJob) -> JobRef:
+        await asyncio.sleep(0.1)
+        return await super().start(job)
+
+
 async def submit(life: Life, name: str, kind: str) -> DeploymentId:
     url = f"https://git.example/a/{name}"
     project = await life.project(url)
@@ -89,7 +97,7 @@ async def test_a_pause_that_ends_during_a_look_at_the_queue_is_not_passed_over(
         await asyncio.sleep(0.05)
 
     monkeypatch.setattr(Scheduler, "_tell_of_disk", takes_longer_than_a_pause)
-    down = IsDown()
+    down = IsDownSlowly()
     async with begin(tmp_path, down, ROOMY) as life:
         await went_away(life, down, "local")
         waiting = await submit(life, "second", "local")
