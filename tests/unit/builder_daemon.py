@@ -28,7 +28,11 @@ LIMITS = {
     "log_bytes": 4_000_000,
 }
 #: npm waits five minutes for an answer that has got lost, which is longer than a test may take.
-IMPATIENT = {"npm_config_fetch_timeout": "20000", "npm_config_fetch_retry_maxtimeout": "2000"}
+IMPATIENT = {
+    "npm_config_fetch_timeout": "20000",
+    "npm_config_fetch_retry_mintimeout": "500",
+    "npm_config_fetch_retry_maxtimeout": "2000",
+}
 SETTINGS = {
     "root_directory": "",
     "framework": None,
