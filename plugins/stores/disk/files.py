@@ -1,5 +1,6 @@
 """What the disk store does with files and folders; all of it blocks."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -16,6 +17,7 @@ from scalemesh.faults import fault
 from scalemesh.values import Digest, Kept
 
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+REMOVALS: Final = 5  #: tries, where a rename that had found the folder before it was moved ends in it
 
 
 def lay_out(root: Path) -> int:
@@ -33,6 +35,18 @@ def lay_out(root: Path) -> int:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     fcntl.flock(lock, fcntl.LOCK_SH)
     return lock
+
+
+def remove_all(folder: Path) -> None:
+    """Remove *folder*; what others still bring into it meanwhile goes with it, or with the next start."""
+    for _ in range(REMOVALS):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+        else:
+            return
 
 
 def adopt(staged: Path, target: Path) -> None:

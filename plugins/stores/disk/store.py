@@ -160,7 +160,7 @@ class DiskStore:
             gone = self._root / "tmp" / uuid4().hex
             with suppress(FileNotFoundError):
                 room.rename(gone)  # as one: what an upload that ends just now adds, or renames, disturbs nothing
-                shutil.rmtree(gone)
+                files.remove_all(gone)
 
         await self._in(self._writers, remove)
         # A copy, because a thread may add to the set meanwhile.
