@@ -121,6 +121,8 @@ def _begin(talk: Client, wish: Wish) -> Json:
 
 def _folder(source: str) -> Path | None:
     """The folder that *source* names; None for a Git URL."""
+    if not source.strip():  # Path("") is the current folder, which a variable that is not set must not publish
+        raise click.UsageError("the source is empty; name a Git URL or a folder, such as .")
     if "://" in source:
         return None
     folder = Path(source)

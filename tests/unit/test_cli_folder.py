@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from scalemesh.cli.deploy import _folder
@@ -66,3 +67,9 @@ def test_what_is_neither_is_wrong_usage(tmp_path: Path, name: str, told: str) ->
     git(tmp_path, "init", "-q", "--bare", "bare.git")
     with pytest.raises(Exception, match=told):
         _folder(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("source", ["", "  "])
+def test_an_empty_source_is_wrong_usage_and_not_the_folder_that_one_is_in(source: str) -> None:
+    with pytest.raises(click.UsageError, match="the source is empty"):
+        _folder(source)

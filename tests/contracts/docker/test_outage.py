@@ -188,7 +188,7 @@ async def test_events_that_are_no_events_make_nobody_deaf(
     relay.answers = Answers(b'{"status":', b'7 {"stat":')
     async with place.open() as executor:
         ref = await executor.start(place.job("time.sleep(1.5); sys.exit(6)"))
-        assert (await asyncio.wait_for(executor.wait(ref), 20)).exit_code == 6
+        assert (await asyncio.wait_for(executor.wait(ref), 60)).exit_code == 6
         await executor.stop(ref)
     assert "events could not be read" in caplog.text
 
